@@ -1,0 +1,83 @@
+"""One wording for errors: what was looked for and where, what is there, which call creates it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def listed(names: Iterable[Any], *, most: int = 10) -> str:
+    """Name up to `most` things in a message, and count the rest."""
+    names = [str(n) for n in names]
+    if not names:
+        return "none"
+    shown = ", ".join(repr(n) for n in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def missing(where: str, key: str, available: Iterable[Any], *, hint: str = "") -> KeyError:
+    """The error for a key that is not there; `hint` says which call or argument creates it."""
+    msg = f"{key!r} is not in {where} (there: {listed(available)})."
+    return _Readable(f"{msg} {hint}".strip())
+
+
+class _Readable(KeyError):
+    """A KeyError whose message prints as written (KeyError shows the repr of its argument)."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
+    """Raise ValueError unless `value` is one of `allowed`."""
+    allowed = list(allowed)
+    if value not in allowed:
+        msg = f"{name} must be one of {listed(allowed, most=30)}, not {value!r}."
+        raise ValueError(msg)
+
+
+def whole_number(name: str, value: Any, *, at_least: int = 1) -> int:
+    """Return `value` as an int, or raise ValueError when it is no whole number >= `at_least`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < at_least:
+        msg = f"{name} must be a whole number of at least {at_least}, not {value!r}."
+        raise ValueError(msg)
+    return int(value)
+
+
+def share(name: str, value: float, *, low: float = 0.0, high: float = 1.0) -> float:
+    """Return `value` when it lies in [low, high], else raise ValueError."""
+    if not low <= value <= high:
+        msg = f"{name} must lie between {low:g} and {high:g}, not {value!r}."
+        raise ValueError(msg)
+    return float(value)
+
+
+def finite_coordinates(coords: np.ndarray, *, where: str) -> np.ndarray:
+    """Return coordinates (n, 2) as float64, or say what is wrong with them.
+
+    Raises
+    ------
+    ValueError
+        When they are not two-dimensional, or not finite.
+    """
+    coords = np.asarray(coords)
+    if coords.ndim != 2 or coords.shape[1] != 2:
+        width = coords.shape[1] if coords.ndim == 2 else "no"
+        msg = (
+            f"{where} has {width} columns, but a gene image needs 2-D coordinates. Put the two "
+            "axes of the section plane into their own obsm entry and name it with spatial_key=."
+        )
+        raise ValueError(msg)
+    coords = coords.astype(np.float64)
+    bad = ~np.isfinite(coords).all(axis=1)
+    if bad.any():
+        msg = (
+            f"{where} holds NaN or infinite coordinates in {int(bad.sum())} of {len(bad)} rows "
+            f"(first: row {int(np.flatnonzero(bad)[0])}). Drop those observations first."
+        )
+        raise ValueError(msg)
+    return coords

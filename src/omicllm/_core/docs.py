@@ -1,0 +1,59 @@
+"""Parameter descriptions that several public functions share, filled into their docstrings."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+F = TypeVar("F")
+
+PARAMETERS = {
+    "adata": "adata\n    Annotated data, observations x genes; or a MuData with `mod`.",
+    "mod": "mod\n    Modality of a MuData to work on.",
+    "layer": "layer\n    Layer to use instead of ``X``.",
+    "key_added": "key_added\n    Name that replaces the root of everything written.",
+    "copy": (
+        "copy\n    Return a changed copy (a backed object is read into memory) and leave "
+        "`adata` alone."
+    ),
+    "rng": (
+        "rng\n    Seed, numpy Generator or None. The same seed gives the same result on the same "
+        "machine\n    and thread count; the caller's global random state is not touched."
+    ),
+    "batch_key": (
+        "batch_key\n    Column of `obs` that tells sections apart. An image or graph never crosses "
+        "sections."
+    ),
+    "spatial_key": "spatial_key\n    Entry of `obsm` with coordinates (n_obs, 2).",
+    "accelerator": (
+        'accelerator\n    Lightning accelerator: ``"auto"``, ``"cpu"``, ``"gpu"``, ``"mps"``.'
+    ),
+    "devices": "devices\n    Lightning devices: ``\"auto\"``, a number, or a list of indices.",
+    "show_progress": (
+        "show_progress\n    Draw a progress bar; None draws one in interactive sessions only."
+    ),
+    "ax": "ax\n    Axes to draw into; new ones are made when None.",
+    "show": "show\n    Call ``plt.show()`` at the end.",
+}
+
+
+def fill(**extra: str) -> Callable[[F], F]:
+    """Replace ``{name}`` lines of a docstring by the shared parameter descriptions."""
+    known = PARAMETERS | extra
+
+    def decorate(function: F) -> F:
+        lines = []
+        for line in (function.__doc__ or "").splitlines():
+            name = line.strip()
+            if name.startswith("{") and name.endswith("}") and name[1:-1] in known:
+                indent = line[: len(line) - len(line.lstrip())]
+                lines.append(textwrap.indent(known[name[1:-1]], indent))
+            else:
+                lines.append(line)
+        function.__doc__ = "\n".join(lines)
+        return function
+
+    return decorate

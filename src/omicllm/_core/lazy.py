@@ -1,0 +1,66 @@
+"""Lazy namespaces: a name is imported when it is first used, so `import omicllm` stays light."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import random
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import ModuleType
+
+
+def attach(
+    package: str, names: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Make the module-level ``__getattr__``, ``__dir__`` and ``__all__`` of a lazy package.
+
+    Parameters
+    ----------
+    package
+        Full name of the package (its ``__name__``).
+    names
+        Public name -> submodule that defines it. A submodule must not bear the public name,
+        or the second access would yield the module. An empty submodule means that the name
+        is itself a subpackage.
+    """
+    public = sorted(names)
+
+    def __getattr__(name: str) -> Any:
+        if name not in names:
+            msg = f"module {package!r} has no attribute {name!r}"
+            raise AttributeError(msg)
+        if not names[name]:
+            return importlib.import_module(f"{package}.{name}")
+        value = getattr(importlib.import_module(f"{package}.{names[name]}"), name)
+        setattr(sys.modules[package], name, value)  # later look-ups skip this function
+        return value
+
+    def __dir__() -> list[str]:
+        return public
+
+    return __getattr__, __dir__, public
+
+
+def quiet_import(name: str) -> ModuleType:
+    """Import a package that changes global state on import, and put that state back.
+
+    ``import scvi`` reseeds Python's ``random``, adds warning filters and a log handler to its
+    own logger; a user who only called one of our verbs should notice none of it.
+    """
+    if name in sys.modules:
+        return sys.modules[name]
+    state = random.getstate()
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = importlib.import_module(name)
+    random.setstate(state)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    return module

@@ -1,0 +1,98 @@
+"""Find genes by name, and say what went wrong when most of them are not there."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from omicllm._core.checks import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_ENSEMBL = re.compile(r"^ENS[A-Z]*[GT]\d{6,}(\.\d+)?$")
+
+
+def describe(names: Sequence[str]) -> str:
+    """What a set of gene names looks like: Ensembl ids, with version, or symbols and their case."""
+    names = [str(n) for n in names[:200]]
+    if not names:
+        return "no names"
+    matches = [_ENSEMBL.match(n) for n in names]
+    if sum(m is not None for m in matches) * 2 > len(names):
+        version = any(m and m.group(1) for m in matches)
+        return "Ensembl ids" + (" with a version suffix" if version else "")
+    letters = [n for n in names if any(c.isalpha() for c in n)]
+    upper = sum(n.isupper() for n in letters)
+    title = sum(n[:1].isupper() and not n.isupper() for n in letters)
+    if upper * 2 > len(letters):
+        return "upper-case symbols (human style)"
+    if title * 2 > len(letters):
+        return "capitalised symbols (mouse style)"
+    return "symbols"
+
+
+def unique(names: Iterable[str], *, what: str = "var_names") -> np.ndarray:
+    """Return names as an array of str, or raise ValueError when some occur twice."""
+    array = np.asarray([str(n) for n in names], dtype=object)
+    values, counts = np.unique(array.astype(str), return_counts=True)
+    if (counts > 1).any():
+        twice = values[counts > 1]
+        msg = (
+            f"{what} holds {len(twice)} name(s) more than once ({listed(twice, most=5)}). "
+            "Make them unique first: adata.var_names_make_unique()."
+        )
+        raise ValueError(msg)
+    return array
+
+
+def _fix(wanted: Sequence[str], available: Sequence[str], argument: str) -> str:
+    """Propose the change of names that would match most."""
+    have = set(available)
+    lower = {a.lower() for a in have}
+    stripped = {a.split(".")[0] for a in have}
+    n = len(wanted)
+    if sum(w.lower() in lower for w in wanted) * 2 > n:
+        return f"They differ in case only: change the case of {argument}."
+    if sum(w.split(".")[0] in stripped for w in wanted) * 2 > n:
+        return f"They differ in the version suffix only: cut it off, in var_names and {argument}."
+    if describe(wanted)[:7] != describe(list(have))[:7]:
+        return (
+            f"Ids and symbols do not match: put the ids you use in {argument} into var_names "
+            "(for example adata.var_names = adata.var['gene_id'])."
+        )
+    return f"Check the names given as {argument}."
+
+
+def positions(
+    wanted: str | Sequence[str],
+    available: Iterable[str],
+    *,
+    argument: str = "genes",
+    where: str = "adata.var_names",
+) -> np.ndarray:
+    """Positions (int64) of `wanted` in `available`, exact names only, in the order asked.
+
+    Raises
+    ------
+    KeyError
+        When a name is not there. When under half are, the message says what both sets of names
+        look like and which argument fixes it.
+    """
+    wanted = [wanted] if isinstance(wanted, str) else [str(w) for w in wanted]
+    names = [str(a) for a in available]
+    index = {name: i for i, name in enumerate(names)}
+    absent = [w for w in wanted if w not in index]
+    if absent:
+        from omicllm._core.checks import _Readable
+
+        msg = f"{len(absent)} of {len(wanted)} {argument} not in {where}: {listed(absent, most=5)}."
+        if len(absent) * 2 > len(wanted):
+            msg += (
+                f" The names asked for look like {describe(wanted)}, those of {where} like "
+                f"{describe(names)} ({listed(names, most=3)}). {_fix(wanted, names, argument)}"
+            )
+        raise _Readable(msg)
+    return np.array([index[w] for w in wanted], dtype=np.int64)

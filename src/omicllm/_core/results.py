@@ -1,0 +1,146 @@
+"""The only writer: sets declared slots, records parameters, logs what it wrote.
+
+All values are computed before `write` is called, and a failed write is undone, so an object is
+either unchanged or complete.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from omicllm._core.keys import KEYS, uns_name
+from omicllm._core.log import logger
+from omicllm._version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anndata import AnnData
+    from mudata import MuData
+
+
+@dataclass
+class Result:
+    """What one verb has to say about an object.
+
+    Attributes
+    ----------
+    verb
+        Row of the key table, for example ``"tl.sigel"``.
+    values
+        Slot of that row -> value.
+    params
+        Parameters of the call; None values are left out, Generators and paths become text.
+    arrays
+        Further entries of ``uns[root]``.
+    key_added
+        Replaces the root.
+    """
+
+    verb: str
+    values: dict[str, Any]
+    params: Mapping[str, Any]
+    arrays: Mapping[str, Any] = field(default_factory=dict)
+    key_added: str | None = None
+
+
+def write(
+    data: AnnData | MuData,
+    *results: Result,
+    mod: str | None = None,
+    copy: bool = False,
+) -> Any:
+    """Write results into `data` (or into a copy of it, which is then returned).
+
+    Parameters
+    ----------
+    data
+        AnnData, or MuData with `mod`.
+    results
+        One per verb that has something to say.
+    mod
+        Modality of a MuData.
+    copy
+        Return a changed copy (a backed object is read into memory) and leave `data` alone.
+    """
+    for result in results:
+        _check_declared(result)
+    out = _copied(data) if copy else data
+    adata = out if mod is None else out.mod[mod]
+    if adata.is_view:
+        # A view has no slots of its own; anndata would do this at the first assignment, and warn.
+        adata._init_as_actual(adata.to_memory() if adata.isbacked else adata.copy())
+    done: list[tuple[Any, str, Any]] = []
+    try:
+        for result in results:
+            _write_one(adata, result, done)
+    except BaseException:
+        for target, key, old in reversed(done):
+            if old is _ABSENT:
+                if key in target:
+                    del target[key]
+            else:
+                target[key] = old
+        raise
+    return out if copy else None
+
+
+_ABSENT = object()
+
+
+def _copied(data: Any) -> Any:
+    if getattr(data, "isbacked", False):
+        return data.to_memory()
+    return data.copy()
+
+
+def _check_declared(result: Result) -> None:
+    keys = KEYS[result.verb]
+    unknown = [s for s in result.values if s not in keys.slots]
+    unknown += [a for a in result.arrays if a not in keys.arrays]
+    if unknown:
+        msg = f"{result.verb} wants to write {unknown}, which its row of the key table lacks."
+        raise RuntimeError(msg)
+
+
+def _write_one(adata: AnnData, result: Result, done: list[tuple[Any, str, Any]]) -> None:
+    keys = KEYS[result.verb]
+    written = {}
+    for slot, value in result.values.items():
+        attribute, key = keys.name(slot, result.key_added)
+        target = getattr(adata, attribute)
+        done.append((target, key, target[key] if key in target else _ABSENT))
+        target[key] = value
+        written[attribute] = [*written.get(attribute, []), key]
+        logger.info("added %r to adata.%s", key, attribute)
+    name = uns_name(result.verb, result.key_added)
+    entry = {
+        "params": storable(result.params),
+        "keys": {a: np.array(ks, dtype=object) for a, ks in written.items()},
+        "version": __version__,
+        **{k: storable(v) for k, v in result.arrays.items() if v is not None},
+    }
+    done.append((adata.uns, name, adata.uns.get(name, _ABSENT)))
+    adata.uns[name] = entry
+    logger.info("added %r to adata.uns", name)
+
+
+def storable(value: Any) -> Any:
+    """Turn a value into what h5ad and zarr can hold: no None, tuples, paths or generators."""
+    if hasattr(value, "items") and not hasattr(value, "to_numpy"):
+        items = {str(k).replace("/", "|"): v for k, v in value.items() if v is not None}
+        return {k: storable(v) for k, v in items.items()}
+    if isinstance(value, (list, tuple)):
+        if all(isinstance(v, str) for v in value):
+            return np.array(value, dtype=object)
+        array = np.array(value)
+        return array if array.dtype != object else np.array([str(v) for v in value], dtype=object)
+    if isinstance(value, np.random.Generator):
+        return "generator"
+    if isinstance(value, PurePath):
+        return str(value)
+    return value

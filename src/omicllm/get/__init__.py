@@ -1,0 +1,7 @@
+"""DataFrames and arrays out of results; nothing is written."""
+
+from omicllm._core.lazy import attach
+
+__getattr__, __dir__, __all__ = attach(
+    __name__, {"gene_embedding_df": "_gene_embedding", "gene_images": "_gene_images"}
+)

@@ -1,0 +1,82 @@
+"""`omicllm.get.gene_images`: genes as images of the tissue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from omicllm._core import checks, docs, inputs
+from omicllm._core.names import positions
+from omicllm.get._grid import stored_grid
+from omicllm.spatial.images import rasterise
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from mudata import MuData
+
+
+@docs.fill()
+def gene_images(
+    adata: AnnData | MuData,
+    genes: str | Sequence[str] | None = None,
+    *,
+    layer: str | None = None,
+    section: str | None = None,
+    key: str = "spatial_grid",
+    mod: str | None = None,
+) -> np.ndarray:
+    """Draw genes as images.
+
+    Parameters
+    ----------
+    {adata}
+    genes
+        Gene names, in the order wanted; all genes in var order by default.
+    {layer}
+    section
+        Which section, where the grid holds several.
+    key
+        Grid to use, as written by :func:`omicllm.pp.spatial_grid`.
+    {mod}
+
+    Returns
+    -------
+    float32 (n_genes, height, width). Pixels without a spot are 0; values are those of ``X`` or
+    `layer`, spots on one pixel summed or averaged as the grid says.
+
+    Raises
+    ------
+    KeyError
+        No grid, no such gene, layer or section.
+    """
+    adata = inputs.resolve(adata, mod)
+    grids = stored_grid(adata, key)
+    if section is not None:
+        chosen = [g for g in grids if g.name == section]
+        if not chosen:
+            raise checks.missing("the sections", section, [g.name for g in grids])
+        grids = chosen
+    if len(grids) > 1:
+        msg = f"The grid holds several sections: name one with section= ({checks.listed(g.name for g in grids)})."
+        raise ValueError(msg)
+    grid = grids[0]
+    X = inputs.matrix(adata, layer)
+    columns = None if genes is None else positions(genes, adata.var_names)
+    if inputs.storage(X) in ("dense", "csc", "csr"):
+        block = X if columns is None else X[:, columns]
+        block = block if len(grid.rows) == adata.n_obs else block[grid.rows]
+    else:
+        chosen_rows = inputs.gene_major(X) if columns is None else _columns(X, columns)
+        block = chosen_rows[grid.rows]
+    return rasterise(block, grid.pixel, grid.shape, agg=grid.agg)
+
+
+def _columns(X: object, columns: np.ndarray) -> object:
+    """Some genes of a backed or dask matrix, read in blocks of rows."""
+    from scipy import sparse
+
+    parts = [sparse.csr_matrix(block[:, columns]) for _, block in inputs.row_blocks(X)]
+    return sparse.csc_matrix(sparse.vstack(parts))

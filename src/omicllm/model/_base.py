@@ -1,0 +1,360 @@
+"""What our models share on top of `scvi.model.base.BaseModelClass`.
+
+Saving as safetensors and JSON (nothing is pickled), loading that checks gene names, training
+through scvi's runner without its side effects, and a throw-away AnnData for verbs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from omicllm._core import rng as rngs
+from omicllm._core.checks import listed
+from omicllm._core.lazy import quiet_import
+from omicllm._core.log import logger, progress_wanted
+from omicllm._version import __version__
+
+quiet_import("scvi")
+
+import torch  # noqa: E402
+from scvi.model.base import BaseModelClass  # noqa: E402
+from scvi.train import TrainRunner  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import lightning.pytorch as pl
+    from anndata import AnnData
+
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+
+
+class _Runner(TrainRunner):
+    """scvi's runner, without the line it prints when training is interrupted."""
+
+    def _run_training_core(self) -> None:
+        self.trainer.fit(self.training_plan, self.data_splitter, ckpt_path=self.ckpt_path)
+        self._update_history()
+        self.model.module.eval()
+        self.model.to_device(self.device)
+        self.model.trainer = self.trainer
+
+
+class OmicModel(BaseModelClass):
+    """Base of the model classes of this package."""
+
+    #: Raised when a change makes older saved models unreadable.
+    schema_version: ClassVar[int] = 1
+
+    # -- training ---------------------------------------------------------------------------
+
+    def _fit(
+        self,
+        plan: pl.LightningModule,
+        data: pl.LightningDataModule,
+        *,
+        stage: str,
+        max_epochs: int,
+        seed: int,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        show_progress: bool | None = None,
+        **trainer: Any,
+    ) -> None:
+        """Train `plan` on `data` and append its history under ``<stage>_<metric>``.
+
+        The caller's random state, working directory and warning filters are left alone; an
+        interrupt comes out as KeyboardInterrupt with the model in evaluation mode.
+        """
+        bar = progress_wanted(show_progress)
+        earlier = dict(self.history_ or {})
+        self.history_, self.is_trained_ = {}, False
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            rngs.isolated(seed),
+            _quiet_lightning(),
+        ):
+            runner = _Runner(
+                self,
+                training_plan=plan,
+                data_splitter=data,
+                max_epochs=max_epochs,
+                accelerator=accelerator,
+                devices=devices,
+                benchmark=False,
+                default_root_dir=folder,
+                enable_progress_bar=bar,
+                log_every_n_steps=1,
+                **trainer,
+            )
+            try:
+                runner()
+            except SystemExit as stop:  # what Lightning makes of Ctrl-C
+                raise KeyboardInterrupt from stop
+            finally:
+                self.module.eval()
+                self.trainer = None
+                fresh = {f"{stage}_{k}": v for k, v in (self.history_ or {}).items()}
+                self.history_ = _appended(earlier, fresh)
+        self.is_trained_ = True
+
+    # -- saving -----------------------------------------------------------------------------
+
+    def _arrays_to_save(self) -> dict[str, np.ndarray]:
+        """Arrays that belong to the trained model beside the weights."""
+        return {}
+
+    def _restore_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take back what `_arrays_to_save` gave."""
+
+    def save(  # type: ignore[override]
+        self, dir_path: str | Path, *, overwrite: bool = False
+    ) -> None:
+        """Save the model as ``model.safetensors`` (weights) and ``model.json`` (all else).
+
+        Both are written under temporary names and then renamed, so that an interrupted save
+        never leaves half a model in place of a good one.
+
+        Parameters
+        ----------
+        dir_path
+            Folder to make.
+        overwrite
+            Replace a model that is already there.
+
+        Raises
+        ------
+        FileExistsError
+            When the folder exists and `overwrite` is False.
+        """
+        from safetensors.numpy import save_file
+
+        folder = Path(dir_path)
+        if folder.exists() and not overwrite:
+            msg = f"{folder} exists already. Choose another folder or pass overwrite=True."
+            raise FileExistsError(msg)
+        tensors = {
+            f"module.{k}": v.detach().cpu().numpy() for k, v in self.module.state_dict().items()
+        }
+        tensors |= {f"array.{k}": v for k, v in self._arrays_to_save().items()}
+        tensors = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
+        registry = self.registry_
+        description = {
+            "class": type(self).__name__,
+            "schema_version": self.schema_version,
+            "version": __version__,
+            "is_trained": bool(self.is_trained_),
+            "var_names": [str(v) for v in self.var_names_],
+            "init_params": _plain(self._saved_init_params()),
+            "setup_args": _plain(registry.get("setup_args", {})),
+            "attributes": _plain(self._attributes_to_save()),
+            "history": {k: _series(v) for k, v in (self.history_ or {}).items()},
+        }
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            save_file(tensors, staging / WEIGHTS)
+            (staging / DESCRIPTION).write_text(json.dumps(description, indent=1))
+            folder.mkdir(exist_ok=True)
+            for name in (WEIGHTS, DESCRIPTION):
+                os.replace(staging / name, folder / name)  # noqa: PTH105
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        logger.info("saved %s to %s", type(self).__name__, folder)
+
+    def _saved_init_params(self) -> dict[str, Any]:
+        params = dict(self.init_params_["non_kwargs"])
+        for extra in self.init_params_["kwargs"].values():
+            params |= extra
+        params.pop("registry", None)
+        return params
+
+    def _attributes_to_save(self) -> dict[str, Any]:
+        """Small attributes that are saved as JSON."""
+        return {}
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls,
+        dir_path: str | Path,
+        adata: AnnData | None = None,
+        *,
+        accelerator: str = "auto",
+        device: int | str = "auto",
+    ) -> Any:
+        """Load a saved model.
+
+        Parameters
+        ----------
+        dir_path
+            Folder written by :meth:`save`.
+        adata
+            Data to attach. It must hold the genes the model was trained on, in any order (results
+            follow the order of `adata`). Without it the model comes with its weights only.
+        accelerator, device
+            Where to put the model.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no saved model.
+        ValueError
+            When the model is of another class or schema, or `adata` holds other genes.
+        """
+        from safetensors.numpy import load_file
+        from scvi.model._utils import parse_device_args
+
+        folder = Path(dir_path)
+        if not (folder / DESCRIPTION).exists():
+            msg = f"There is no saved model in {folder} ({DESCRIPTION} is missing)."
+            raise FileNotFoundError(msg)
+        description = json.loads((folder / DESCRIPTION).read_text())
+        cls._check_description(description, folder)
+        arrays = load_file(folder / WEIGHTS)
+        if adata is not None and adata is not False:
+            check_same_genes(description["var_names"], adata.var_names)
+            setup = {k: v for k, v in description["setup_args"].items() if v is not None}
+            cls.setup_anndata(adata, **setup)
+        else:
+            adata = None
+        model = cls._rebuild(adata, description)
+        own = {k[6:]: v for k, v in arrays.items() if k.startswith("array.")}
+        model._restore_arrays(own)
+        state = {k[7:]: torch.from_numpy(v) for k, v in arrays.items() if k.startswith("module.")}
+        model.module.load_state_dict(state)
+        _, _, target = parse_device_args(
+            accelerator=accelerator, devices=device, return_device="torch",
+            validate_single_device=True,
+        )
+        model.module.to(target)
+        model.module.eval()
+        model.is_trained_ = description["is_trained"]
+        model.history_ = {k: _from_series(v) for k, v in description["history"].items()}
+        return model
+
+    @classmethod
+    def _rebuild(cls, adata: AnnData | None, description: Mapping[str, Any]) -> Any:
+        """Make the untrained model that the saved weights belong to."""
+        accepted = inspect.signature(cls.__init__).parameters
+        params = {k: v for k, v in description["init_params"].items() if k in accepted}
+        params |= {"description": description}
+        return cls(adata, **params)
+
+    @classmethod
+    def _check_description(cls, description: Mapping[str, Any], folder: Path) -> None:
+        if description.get("class") != cls.__name__:
+            msg = f"{folder} holds a {description.get('class')}, not a {cls.__name__}."
+            raise ValueError(msg)
+        if description.get("schema_version") != cls.schema_version:
+            msg = (
+                f"{folder} was written with schema {description.get('schema_version')} (omicllm "
+                f"{description.get('version')}); this version reads schema {cls.schema_version}. "
+                "Train it again, or load it with that version."
+            )
+            raise ValueError(msg)
+
+    def __repr__(self) -> str:
+        """Say what the model is, in one line."""
+        state = "trained" if self.is_trained_ else "not trained"
+        return f"{type(self).__name__}({len(self.var_names_)} genes, {state})"
+
+
+def check_same_genes(trained: list[str], given: Any) -> None:
+    """Raise ValueError unless `given` holds the genes of `trained`, in any order."""
+    names = [str(v) for v in given]
+    absent = sorted(set(trained) - set(names))
+    new = sorted(set(names) - set(trained))
+    if absent or new or len(names) != len(trained):
+        msg = (
+            f"The model was trained on {len(trained)} genes; {len(absent)} of them are not in "
+            f"adata.var_names ({listed(absent, most=3)}) and {len(new)} genes there are new to it "
+            f"({listed(new, most=3)}). Subset adata to the genes of the model; other genes can be "
+            "embedded with model.embed(adata)."
+        )
+        raise ValueError(msg)
+
+
+def _appended(earlier: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
+    """Join the histories of two runs; scvi keeps only the metrics of the first."""
+    import pandas as pd
+
+    out = dict(earlier)
+    for key, frame in fresh.items():
+        if key in out:
+            frame = frame.copy()
+            frame.index = np.arange(len(out[key]), len(out[key]) + len(frame))
+            frame.index.name = out[key].index.name
+            out[key] = pd.concat([out[key], frame])
+        else:
+            out[key] = frame
+    return out
+
+
+def _series(frame: Any) -> list[float]:
+    return [float(v) for v in np.asarray(frame, dtype=float).ravel()]
+
+
+def _from_series(values: list[float]) -> Any:
+    import pandas as pd
+
+    return pd.DataFrame({"value": values}, index=pd.RangeIndex(len(values), name="epoch"))
+
+
+def _plain(value: Any) -> Any:
+    """Turn a value into what JSON holds."""
+    if hasattr(value, "items"):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.random.Generator):
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's device banner and its tips for data loaders out of a verb's output."""
+    names = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
+    loggers = [logging.getLogger(n) for n in names]
+    levels = [log.level for log in loggers]
+    for log in loggers:
+        log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            yield
+    finally:
+        for log, level in zip(loggers, levels, strict=True):
+            log.setLevel(level)
+
+
+@contextmanager
+def shell(model_cls: type[OmicModel], adata: AnnData) -> Iterator[AnnData]:
+    """Lend a throw-away AnnData to a verb, and forget it in scvi's class-wide stores after it.
+
+    Those stores would keep the user's matrix alive, and setting up the user's own object would
+    evict the manager of a model they may have on it.
+    """
+    try:
+        yield adata
+    finally:
+        uuid = adata.uns.get("_scvi_uuid")
+        model_cls._setup_adata_manager_store.pop(uuid, None)
+        for store in model_cls._per_instance_manager_store.values():
+            store.pop(uuid, None)

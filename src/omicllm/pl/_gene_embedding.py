@@ -1,0 +1,102 @@
+"""`omicllm.pl.gene_embedding`: the map of genes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from omicllm._core import checks, docs, inputs
+from omicllm._core.names import positions
+from omicllm.pl._panels import as_list, finish
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from mudata import MuData
+
+
+@docs.fill()
+def gene_embedding(
+    adata: AnnData | MuData,
+    *,
+    key: str = "sigel",
+    color: str | None = None,
+    labels: str | Sequence[str] | None = None,
+    size: float | None = None,
+    cmap: str = "viridis",
+    mod: str | None = None,
+    ax: Axes | None = None,
+    show: bool | None = None,
+) -> Axes:
+    """Draw the UMAP of genes, coloured by gene cluster.
+
+    Parameters
+    ----------
+    {adata}
+    key
+        Root of the embedding; its UMAP is in ``varm["X_<key>_umap"]``.
+    color
+        Column of `var` to colour by; ``"<key>_cluster"`` by default.
+    labels
+        Genes to name in the plot.
+    size
+        Area of a point in square points; follows the number of genes by default.
+    cmap
+        Colour map of a numeric column.
+    {mod}
+    {ax}
+    {show}
+
+    Returns
+    -------
+    The Axes.
+
+    Raises
+    ------
+    KeyError
+        No UMAP, no such column, or no such gene.
+    """
+    source = inputs.resolve(adata, mod)
+    name = f"X_{key}_umap"
+    if name not in source.varm:
+        raise checks.missing(
+            "adata.varm", name, source.varm, hint=f"Make it with ol.tl.{key}(adata, umap=True)."
+        )
+    xy = np.asarray(source.varm[name], dtype=float)
+    column = color or f"{key}_cluster"
+    if column not in source.var:
+        raise checks.missing("adata.var", column, source.var, hint="Name one with color=.")
+    marked = positions(as_list(labels), source.var_names, argument="labels") if labels else []
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6, 5), layout="constrained")
+    seen = np.isfinite(xy).all(axis=1)
+    empty = f"{key}_empty"
+    if empty in source.var:
+        seen &= ~source.var[empty].to_numpy(dtype=bool)
+    area = size if size is not None else float(np.clip(30000 / max(1, seen.sum()), 2, 40))
+    values = source.var[column]
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        drawn = ax.scatter(*xy[seen].T, c=values[seen], s=area, cmap=cmap, linewidths=0)
+        ax.figure.colorbar(drawn, ax=ax, label=column)
+    else:
+        codes = pd.Categorical(values[seen]).codes
+        palette = plt.get_cmap("tab20")(np.arange(20))
+        ax.scatter(*xy[seen].T, c=palette[codes % 20], s=area, linewidths=0)
+    for i in marked:
+        ax.annotate(
+            str(source.var_names[i]), xy[i], xytext=(4, 4), textcoords="offset points",
+            fontsize=8, fontweight="bold",
+            bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.7},
+        )
+        ax.scatter(*xy[i], s=area * 2, facecolors="none", edgecolors="black", linewidths=1)
+    ax.set_xlabel("UMAP 1")
+    ax.set_ylabel("UMAP 2")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.set_title(f"{int(seen.sum())} genes by {column}", fontsize=10)
+    return finish(ax, show=show)

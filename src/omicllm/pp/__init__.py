@@ -1,0 +1,5 @@
+"""Preprocessing verbs."""
+
+from omicllm._core.lazy import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, {"spatial_grid": "_spatial_grid"})
