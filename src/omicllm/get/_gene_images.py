@@ -8,7 +8,7 @@ import numpy as np
 
 from omicllm._core import checks, docs, inputs
 from omicllm._core.names import positions
-from omicllm.get._grid import stored_grid
+from omicllm.spatial.sections import stored_grid
 from omicllm.spatial.images import rasterise
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .attention import attention
+from omicllm.nn.attention import attention
 
-__all__ = ["CrossBlock", "ImageHead", "SelfBlock", "init_linear"]
+__all__ = ["CrossBlock", "SelfBlock", "embedding_head", "init_linear"]
 
 
 def init_linear(module: nn.Module) -> None:
@@ -108,37 +108,9 @@ class CrossBlock(nn.Module):
         return x + self.down(F.gelu(self.up(self.norm_mlp(x))))
 
 
-class ImageHead(nn.Module):
-    """Network from one vector to all pixels of an image (the decoder of SIGEL).
-
-    dim -> 128 -> 256 -> 512, plus a linear shortcut dim -> 512, -> 1024 -> n_pixels, with layer
-    norm and leaky ReLU after the widths 128, 256 and 1024.
-
-    Parameters
-    ----------
-    dim
-        Width of the input vector.
-    n_pixels
-        Width of the output.
-    """
-
-    def __init__(self, dim: int, n_pixels: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Linear(dim, 128),
-            nn.LayerNorm(128),
-            nn.LeakyReLU(),
-            nn.Linear(128, 256),
-            nn.LayerNorm(256),
-            nn.LeakyReLU(),
-            nn.Linear(256, 512),
-        )
-        self.shortcut = nn.Linear(dim, 512)
-        self.top = nn.Sequential(
-            nn.Linear(512, 1024), nn.LayerNorm(1024), nn.LeakyReLU(), nn.Linear(1024, n_pixels)
-        )
-        self.apply(init_linear)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map vectors (batch, dim) to pixels (batch, n_pixels)."""
-        return self.top(self.body(x) + self.shortcut(x))
+def embedding_head(n_in: int, hidden: int, n_out: int) -> nn.Sequential:
+    """Map pooled tokens (batch, n_in) to embeddings (batch, n_out) through one hidden layer."""
+    head = nn.Sequential(
+        nn.Linear(n_in, hidden), nn.LayerNorm(hidden), nn.LeakyReLU(), nn.Linear(hidden, n_out)
+    )
+    return head.apply(init_linear)

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["PatchGrid"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+__all__ = ["PatchGrid", "take"]
+
+# Below this standard deviation an image counts as constant and is only centred.
+_MIN_SD = 1e-6
+
+
+def take(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Rows `index` (batch, m) of each entry of `x` (batch, n, width): (batch, m, width)."""
+    return x.gather(1, index[:, :, None].expand(-1, -1, x.shape[2]))
 
 
 class PatchGrid(nn.Module):
@@ -117,6 +129,22 @@ class PatchGrid(nn.Module):
         full = full.reshape(batch, rows * side, columns * side)
         return full[:, : self.image_shape[0], : self.image_shape[1]]
 
+    def standardize(self, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Scale each image to mean 0 and standard deviation 1 over its tissue pixels.
+
+        Returns
+        -------
+        Scaled patches, zero outside tissue; means and standard deviations, (batch, 1, 1). A
+        constant image comes out as zeros, with a standard deviation of one.
+        """
+        count = self.pixel_weight.sum()
+        mean = patches.sum((1, 2), keepdim=True) / count
+        centred = (patches - mean) * self.pixel_weight
+        sd = (centred.square().sum((1, 2), keepdim=True) / count).sqrt()
+        # Relative to the mean, or rounding alone would pass for a pattern.
+        sd = torch.where(sd > _MIN_SD * (1.0 + mean.abs()), sd, torch.ones_like(sd))
+        return centred / sd, mean, sd
+
     def regions(self, n_regions: int) -> torch.Tensor:
         """Log weights (n_regions, patches of the grid) of soft regions spread over the tissue.
 
@@ -141,6 +169,13 @@ class PatchGrid(nn.Module):
         spread = (gaps.amin(1).median() / 2).clamp_min(0.5)
         square = (middle[:, None, :] - grid[None, :, :]).square().sum(2)
         return (-square / (2 * spread**2)).to(torch.float32)
+
+    def resize(self, maps: torch.Tensor, other: PatchGrid) -> torch.Tensor:
+        """Interpolate maps (n, patches of this grid) to another grid: (n, patches of `other`)."""
+        if self.grid_shape == other.grid_shape:
+            return maps
+        image = maps.reshape(1, len(maps), *self.grid_shape)
+        return F.interpolate(image, other.grid_shape, mode="bilinear").reshape(len(maps), -1)
 
     def _cut_all(self, images: torch.Tensor) -> torch.Tensor:
         rows, columns = self.grid_shape

@@ -6,7 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["AutoWeighted", "info_nce", "pseudo_contrastive", "self_paced_target", "size_entropy"]
+__all__ = [
+    "AutoWeighted",
+    "info_nce",
+    "neighbor_distillation",
+    "neighbor_logits",
+    "pseudo_contrastive",
+    "self_paced_target",
+    "size_entropy",
+]
 
 
 def info_nce(a: torch.Tensor, b: torch.Tensor, temperature: float = 0.2) -> torch.Tensor:
@@ -151,3 +159,49 @@ class AutoWeighted(nn.Module):
             raise ValueError(msg)
         square = (2.0 * self.log_scale).exp()
         return (torch.stack(losses) / (2.0 * square) + torch.log1p(square)).sum()
+
+
+def neighbor_logits(similarity: torch.Tensor, sharpness: float) -> torch.Tensor:
+    """Similarities of each row to the others, standardised per row; the row itself is left out.
+
+    Only the order and the spread of a row's similarities count, so that rows whose cosines are
+    all small (few counts, much noise) weigh as much as the others.
+
+    Parameters
+    ----------
+    similarity
+        Shape (n, n).
+    sharpness
+        Factor on the standard scores.
+    """
+    n = len(similarity)
+    itself = torch.eye(n, dtype=torch.bool, device=similarity.device)
+    s = similarity.masked_fill(itself, 0.0)
+    mean = s.sum(1, keepdim=True) / (n - 1)
+    variance = s.square().sum(1, keepdim=True) / (n - 1) - mean.square()
+    scores = (s - mean) / variance.clamp_min(1e-8).sqrt()
+    return (scores * sharpness).masked_fill(itself, -1e4)
+
+
+def neighbor_distillation(z: torch.Tensor, teacher: torch.Tensor, sharpness: float) -> torch.Tensor:
+    """Cross-entropy between the neighbourhoods of rows in `teacher` and in `z`.
+
+    Parameters
+    ----------
+    z, teacher
+        Unit rows (n, d) and (n, D) of the same n genes; the gradient reaches `z` only.
+    sharpness
+        See :func:`neighbor_logits`.
+
+    Returns
+    -------
+    Scalar tensor, in nats.
+
+    Notes
+    -----
+    Neighbour-embedding objective of Hinton and Roweis (2002) on standardised cosines, with the
+    target taken from a teacher that sees more (Tejankar et al. 2021, similarity distillation).
+    """
+    with torch.no_grad():
+        target = neighbor_logits(teacher @ teacher.T, sharpness).softmax(1)
+    return -(target * neighbor_logits(z @ z.T, sharpness).log_softmax(1)).sum(1).mean()

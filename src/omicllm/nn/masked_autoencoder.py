@@ -7,23 +7,22 @@ pooled from all its patches.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from .blocks import CrossBlock, ImageHead, SelfBlock, init_linear
-from .grids import PatchGrid
-from .positions import sincos_positions
+from omicllm.nn.architecture import check_config
+from omicllm.nn.blocks import SelfBlock, embedding_head, init_linear
+from omicllm.nn.decoders import make_decoder
+from omicllm.nn.grids import PatchGrid, take
+from omicllm.nn.positions import sincos_positions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["MaskedAutoencoder"]
-
-_DECODERS = ("image", "token", "embedding")
-# Below this standard deviation a gene counts as constant and is only centred.
-_MIN_SD = 1e-6
 
 
 class MaskedAutoencoder(nn.Module):
@@ -104,16 +103,6 @@ class MaskedAutoencoder(nn.Module):
         rng: int | np.random.Generator | None = 0,
     ) -> None:
         super().__init__()
-        _check(dim, n_heads, depth, n_latent, n_pools, decoder_depth, mask_ratio)
-        if decoder not in _DECODERS:
-            msg = f"decoder must be one of {', '.join(_DECODERS)}; got {decoder!r}."
-            raise ValueError(msg)
-        if positions not in {"learned", "fixed"}:
-            msg = f"positions must be 'learned' or 'fixed'; got {positions!r}."
-            raise ValueError(msg)
-        self.grid = PatchGrid(image_shape, occupancy, patch_size)
-        if max_period is None:
-            max_period = float(max(*self.grid.grid_shape, 2))
         self.config: dict[str, Any] = {
             "patch_size": patch_size,
             "dim": dim,
@@ -130,36 +119,26 @@ class MaskedAutoencoder(nn.Module):
             "n_pools": n_pools,
             "decoder_depth": decoder_depth,
         }
-        n_pixels = self.grid.n_tokens * patch_size**2
+        check_config(self.config)
+        self.grid = PatchGrid(image_shape, occupancy, patch_size)
+        if max_period is None:
+            max_period = self.config["max_period"] = float(max(*self.grid.grid_shape, 2))
         # At least one patch is seen and one is hidden.
-        self.n_kept = min(max(int((1 - mask_ratio) * self.grid.n_tokens), 1), self.n_tokens - 1)
+        n_kept = int(round((1 - mask_ratio) * self.n_tokens, 6))
+        self.n_kept = min(max(n_kept, 1), self.n_tokens - 1)
         codes = sincos_positions(*self.grid.grid_shape, dim, max_period=max_period)
         self.positions = nn.Parameter(codes, requires_grad=positions == "learned")
         self.pool_logits = nn.Parameter(self.grid.regions(n_pools))
         seed = rng if isinstance(rng, int) else int(np.random.default_rng(rng).integers(2**62))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             self.embed = nn.Linear(patch_size**2, dim)
             self.blocks = nn.Sequential(
                 *(SelfBlock(dim, n_heads, mlp_ratio, shared_norm=shared_norm) for _ in range(depth))
             )
-            self.head = nn.Sequential(
-                nn.Linear(n_pools * dim, 2 * dim),
-                nn.LayerNorm(2 * dim),
-                nn.LeakyReLU(),
-                nn.Linear(2 * dim, n_latent),
-            )
+            self.head = embedding_head(n_pools * dim, 2 * dim, n_latent)
             self.embed.apply(init_linear)
-            self.head.apply(init_linear)
-            if decoder == "token":
-                self.decoder_blocks = nn.ModuleList(
-                    CrossBlock(dim, n_heads, mlp_ratio) for _ in range(decoder_depth)
-                )
-                self.mask_token = nn.Parameter(0.02 * torch.randn(dim))
-                self.pixels = nn.Linear(dim, patch_size**2)
-                self.pixels.apply(init_linear)
-            else:
-                self.image_head = ImageHead(dim if decoder == "image" else n_latent, n_pixels)
+            self.decoder = make_decoder(self.config, self.n_tokens)
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -190,7 +169,7 @@ class MaskedAutoencoder(nn.Module):
         return self._pool(self._latents(patches))
 
     def forward(self, images: torch.Tensor | np.ndarray) -> torch.Tensor:
-        """Same as :meth:`encode`."""
+        """Do what :meth:`encode` does."""
         return self.encode(images)
 
     def reconstruct(self, images: torch.Tensor | np.ndarray) -> torch.Tensor:
@@ -222,7 +201,7 @@ class MaskedAutoencoder(nn.Module):
         kept, hidden = self.draw_masks(len(patches), generator)
         latents = self._latents(patches, kept)
         if self.config["decoder"] == "token":
-            target = _take(patches, hidden)
+            target = take(patches, hidden)
             weight = self.grid.pixel_weight[hidden]
             predicted = self._decode(latents, kept, hidden)
         else:
@@ -254,7 +233,7 @@ class MaskedAutoencoder(nn.Module):
         *,
         share: bool = False,
     ) -> MaskedAutoencoder:
-        """The same network for images of another shape or tissue outline.
+        """Give the same network for images of another shape or tissue outline.
 
         Encoder weights are copied, or shared on request (then training one trains the other).
         Positions and pooling maps are interpolated over the grid, so a patch is identified by its
@@ -263,16 +242,14 @@ class MaskedAutoencoder(nn.Module):
         other = MaskedAutoencoder(image_shape, occupancy, **self.config)
         other.to(self.embed.weight.device, self.embed.weight.dtype)
         with torch.no_grad():
-            other.positions.copy_(_resize(self.positions.T, self.grid, other.grid).T)
-            other.pool_logits.copy_(_resize(self.pool_logits, self.grid, other.grid))
+            other.positions.copy_(self.grid.resize(self.positions.T, other.grid).T)
+            other.pool_logits.copy_(self.grid.resize(self.pool_logits, other.grid))
         names = ["embed", "blocks", "head"]
         if self.config["decoder"] == "token":
-            names += ["decoder_blocks", "pixels", "mask_token"]
+            names.append("decoder")
         for name in names:
             if share:
                 setattr(other, name, getattr(self, name))
-            elif name == "mask_token":
-                other.mask_token.data.copy_(self.mask_token.data)
             else:
                 getattr(other, name).load_state_dict(getattr(self, name).state_dict())
         return other.train(self.training)
@@ -285,20 +262,16 @@ class MaskedAutoencoder(nn.Module):
         if not self.config["standardize"]:
             one = patches.new_ones(len(patches), 1, 1)
             return patches, torch.zeros_like(one), one
-        weight = self.grid.pixel_weight
-        count = weight.sum()
-        mean = patches.sum((1, 2), keepdim=True) / count
-        centred = (patches - mean) * weight
-        sd = (centred.square().sum((1, 2), keepdim=True) / count).sqrt()
-        sd = torch.where(sd > _MIN_SD, sd, torch.ones_like(sd))
-        return centred / sd, mean, sd
+        return self.grid.standardize(patches)
 
     def _latents(self, patches: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
         """Run the encoder on all patches, or on those kept: (batch, tokens, dim)."""
         positions = self.positions[self.grid.tissue]
         if kept is None:
             return self.blocks(self.embed(patches) + positions)
-        return self.blocks(self.embed(_take(patches, kept)) + F.embedding(kept, positions))
+        return self.blocks(
+            self.embed(take(patches, kept)) + torch.nn.functional.embedding(kept, positions)
+        )
 
     def _pool(self, latents: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
         """Embedding of tokens pooled with softmax weights over those present."""
@@ -318,51 +291,7 @@ class MaskedAutoencoder(nn.Module):
         """Predict the pixels of the patches wanted (all by default) from the tokens kept."""
         if self.config["decoder"] == "token":
             positions = self.positions[self.grid.tissue]
-            queries = positions.expand(len(latents), -1, -1) if wanted is None else positions[wanted]
-            queries = queries + self.mask_token
-            for block in self.decoder_blocks:
-                queries = block(queries, latents)
-            return self.pixels(queries)
-        source = latents.mean(1) if self.config["decoder"] == "image" else self._pool(latents, kept)
-        return self.image_head(source).view(len(latents), self.n_tokens, -1)
-
-
-def _take(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Rows `index` (batch, m) of each entry of `x` (batch, n, width)."""
-    return x.gather(1, index[:, :, None].expand(-1, -1, x.shape[2]))
-
-
-def _resize(maps: torch.Tensor, old: PatchGrid, new: PatchGrid) -> torch.Tensor:
-    """Interpolate maps (n, old patches) over the grid to (n, new patches)."""
-    if old.grid_shape == new.grid_shape:
-        return maps
-    image = maps.reshape(1, len(maps), *old.grid_shape)
-    return F.interpolate(image, new.grid_shape, mode="bilinear").reshape(len(maps), -1)
-
-
-def _check(
-    dim: int,
-    n_heads: int,
-    depth: int,
-    n_latent: int,
-    n_pools: int,
-    decoder_depth: int,
-    mask_ratio: float,
-) -> None:
-    counts = {
-        "n_heads": n_heads,
-        "depth": depth,
-        "n_latent": n_latent,
-        "n_pools": n_pools,
-        "decoder_depth": decoder_depth,
-    }
-    for name, value in counts.items():
-        if value < 1:
-            msg = f"{name} must be at least 1; got {value}."
-            raise ValueError(msg)
-    if dim % n_heads:
-        msg = f"dim must be a multiple of n_heads; got dim={dim}, n_heads={n_heads}."
-        raise ValueError(msg)
-    if not 0 < mask_ratio < 1:
-        msg = f"mask_ratio must lie between 0 and 1, exclusive; got {mask_ratio}."
-        raise ValueError(msg)
+            places = positions.expand(len(latents), -1, -1) if wanted is None else positions[wanted]
+            return self.decoder(latents, places)
+        pooled = latents.mean(1) if self.config["decoder"] == "image" else self._pool(latents, kept)
+        return self.decoder(pooled)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from omicllm._core import checks, docs, inputs
-from omicllm.get._grid import stored_grid
+from omicllm.spatial.sections import stored_grid
 from omicllm.pl._panels import draw_image, finish, panels
 from omicllm.spatial.images import rasterise
 

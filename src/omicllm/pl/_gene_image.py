@@ -8,7 +8,7 @@ import numpy as np
 
 from omicllm._core import docs, inputs
 from omicllm.get._gene_images import gene_images
-from omicllm.get._grid import stored_grid
+from omicllm.spatial.sections import stored_grid
 from omicllm.pl._panels import as_list, draw_image, finish, panels
 
 if TYPE_CHECKING:

@@ -13,6 +13,8 @@ from omicllm.spatial.images import tissue_pixels
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from omicllm.spatial.sections import SectionGrid
+
 
 @dataclass(frozen=True)
 class Section:
@@ -122,7 +124,7 @@ class ImageSet:
 
 def image_set(
     X: sparse.csc_matrix,
-    grids: Sequence[tuple[str, np.ndarray, np.ndarray, tuple[int, int], str]],
+    grids: Sequence[SectionGrid],
     *,
     max_pixels: int | None = None,
 ) -> ImageSet:
@@ -133,25 +135,26 @@ def image_set(
     X
         csc (n_obs, n_genes).
     grids
-        Per section: name, observation rows, flat pixel of each of them, image shape, and how
-        spots on one pixel are joined (``"sum"`` or ``"mean"``).
+        One per section; those without observations are left out.
     max_pixels
         When all sections together have more occupied pixels, neighbouring ones are pooled into
         square patches, as small as will do.
     """
+    grids = [g for g in grids if len(g.rows)]
     patch = 1
     if max_pixels is not None:
         while _occupied(grids, patch) > max_pixels:
             patch += 1
+    whole = len(grids) == 1 and len(grids[0].rows) == X.shape[0]
+    by_row = None if whole else sparse.csr_matrix(X)
     parts, sections, start = [], [], 0
-    by_row = X if len(grids) == 1 and len(grids[0][1]) == X.shape[0] else sparse.csr_matrix(X)
-    for name, rows, pixel, shape, agg in grids:
-        pooled, small = _pooled(pixel, shape, patch)
-        block = X if by_row is X else sparse.csc_matrix(by_row[rows])
-        counts, occupied = tissue_pixels(block, pooled, agg=agg)
+    for grid in grids:
+        pooled, shape = _pooled(grid.pixel, grid.shape, patch)
+        block = X if by_row is None else sparse.csc_matrix(by_row[grid.rows])
+        counts, occupied = tissue_pixels(block, pooled, agg=grid.agg)
         parts.append(counts)
         stop = start + counts.shape[0]
-        sections.append(Section(name, start, stop, occupied, small))
+        sections.append(Section(grid.name, start, stop, occupied, shape))
         start = stop
     stacked = parts[0] if len(parts) == 1 else sparse.vstack(parts, format="csc")
     return ImageSet(sparse.csc_matrix(stacked), tuple(sections), patch)
@@ -165,5 +168,5 @@ def _pooled(
     return row // patch * small[1] + col // patch, small
 
 
-def _occupied(grids: Sequence[tuple], patch: int) -> int:
-    return sum(len(np.unique(_pooled(pixel, shape, patch)[0])) for _, _, pixel, shape, _ in grids)
+def _occupied(grids: Sequence[SectionGrid], patch: int) -> int:
+    return sum(len(np.unique(_pooled(g.pixel, g.shape, patch)[0])) for g in grids)

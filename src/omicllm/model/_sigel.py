@@ -1,0 +1,346 @@
+"""`omicllm.model.SIGEL`: embeddings of genes from their images in tissue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from omicllm._core import checks, inputs
+from omicllm._core import rng as rngs
+from omicllm._core.log import logger
+from omicllm.model import _sigel_parts as parts
+from omicllm.model._sigel_data import SIGELData
+from omicllm.nn.student_t import StudentTMixture
+from omicllm.train._sigel import RefinePlan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+    from anndata import AnnData
+
+
+class SIGEL(SIGELData):
+    """Embeddings of genes from their images in tissue.
+
+    A gene is an image: its counts over the spots of a section. Genes with similar images get
+    similar vectors, at cosine distance, and are grouped by a Student-t mixture.
+
+    Parameters
+    ----------
+    adata
+        Object that :meth:`setup_anndata` was called on; None for a model that is loaded.
+    preset
+        None: the recipe that measures best (a position-aware projection of Pearson residuals on
+        axes weighted by held-out variance, taught by distillation from half the counts).
+        ``"paper"``: architecture and schedule of the publication (masked transformer on
+        log-normalised images, 500 components). Other arguments override a preset.
+    encoder
+        ``"projection"`` or ``"transformer"``.
+    n_latent
+        Width of the embedding; at most the number of axes the data can give.
+    n_clusters
+        Components of the mixture; by default one per 32 expressed genes, between 2 and 500.
+    n_axes, gain_floor, gain_power
+        Projection: number of axes, and the weight ``(snr + gain_floor) ** gain_power`` of each.
+    sharpness, contrast_weight, temperature
+        Projection: sharpness of the neighbourhoods that are distilled; weight and temperature of
+        InfoNCE between the two halves of a gene's counts.
+    patch_size, dim, depth, n_heads, mlp_ratio, mask_ratio, decoder, standardize
+        Transformer, see :class:`omicllm.nn.MaskedAutoencoder`.
+    max_pixels
+        Sections with more occupied pixels are pooled into square patches.
+    min_count
+        Genes with fewer counts are embedded, but not trained on.
+    seed
+        Seed of starting weights.
+
+    Examples
+    --------
+    >>> import omicllm as ol
+    >>> adata = ol.datasets.mouse_olfactory_bulb()
+    >>> ol.model.SIGEL.setup_anndata(adata)
+    >>> model = ol.model.SIGEL(adata)
+    >>> model.train()
+    >>> adata.varm["X_sigel"] = model.get_gene_embedding()
+
+    Notes
+    -----
+    SIGEL: Genome Biology 26:287 (2025), doi 10.1186/s13059-025-03748-7. What differs from the
+    paper, and why, is in the user guide.
+    """
+
+    def __init__(
+        self,
+        adata: AnnData | None = None,
+        preset: str | None = None,
+        *,
+        encoder: str | None = None,
+        n_latent: int | None = None,
+        n_clusters: int | None = None,
+        n_axes: int | None = None,
+        gain_floor: float | None = None,
+        gain_power: float | None = None,
+        sharpness: float | None = None,
+        contrast_weight: float | None = None,
+        temperature: float | None = None,
+        patch_size: int | None = None,
+        dim: int | None = None,
+        depth: int | None = None,
+        n_heads: int | None = None,
+        mlp_ratio: float | None = None,
+        mask_ratio: float | None = None,
+        decoder: str | None = None,
+        standardize: bool | None = None,
+        max_pixels: int | None = None,
+        min_count: int | None = None,
+        seed: int = 0,
+        description: Mapping[str, Any] | None = None,
+    ) -> None:
+        given = {k: v for k, v in locals().items() if k in parts.DEFAULTS and v is not None}
+        self._begin(adata, preset, given, description)
+        self.init_params_ = {"kwargs": {}, "non_kwargs": {"preset": preset, **given}}
+
+    # -- training ---------------------------------------------------------------------------
+
+    def train(
+        self,
+        *,
+        pretrain_epochs: int | None = None,
+        refine_epochs: int | None = None,
+        batch_size: int | None = None,
+        lr: float | None = None,
+        rng: int | np.random.Generator | None = 0,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        show_progress: bool | None = None,
+        **trainer: Any,
+    ) -> None:
+        """Train the encoder, then fit the mixture. Called again, it goes on training.
+
+        Parameters
+        ----------
+        pretrain_epochs
+            Passes over the genes; by default as many as make 100 steps (preset paper: 50).
+        refine_epochs
+            Rounds of mixture and self-paced pseudo-contrast after that (default 0; paper: 30).
+        batch_size
+            Genes in a batch (default 2,048; paper 320, and 64 in refinement).
+        lr
+            Learning rate (1e-3).
+        rng
+            Seed, Generator or None.
+        accelerator, devices
+            Passed to Lightning.
+        show_progress
+            Draw a progress bar.
+        trainer
+            Further arguments of :class:`lightning.pytorch.Trainer`.
+        """
+        images, schedule = self._require_images(), parts.SCHEDULES[self.preset_]
+        seed = rngs.seed_of(rng)
+        batch = checks.whole_number("batch_size", batch_size or schedule["batch_size"])
+        lr = lr or schedule["lr"]
+        epochs = schedule["pretrain_epochs"] if pretrain_epochs is None else pretrain_epochs
+        if epochs is None:
+            epochs = -(-schedule["n_steps"] // max(1, len(self._trained) // batch))
+        refine = schedule["refine_epochs"] if refine_epochs is None else refine_epochs
+        run = {
+            "seed": seed, "accelerator": accelerator, "devices": devices,
+            "show_progress": show_progress, **trainer,
+        }  # fmt: skip
+        if epochs:
+            data, plan = self.encoder.pretraining(
+                images, self._trained, batch_size=batch, seed=seed, lr=lr, epochs=epochs
+            )
+            self._fit(plan, data, stage="pretrain", max_epochs=epochs, **run)
+        mixture = StudentTMixture(self.n_clusters_, max_iter=50, rng=seed)
+        if refine:
+            batch = batch_size or schedule["refine_batch_size"]
+            data, _ = self.encoder.pretraining(
+                images, self._trained, batch_size=batch, seed=seed + 1, lr=lr, epochs=refine
+            )
+            row = torch.full((images.n_genes,), -1)
+            row[self._trained] = torch.arange(len(self._trained))
+            plan = RefinePlan(
+                self.module,
+                embed=lambda: self.encoder.embed(images)[self._trained],
+                of_batch=self.encoder.of_batch,
+                other_loss=self.encoder.other_loss,
+                mixture=StudentTMixture(
+                    min(self.n_clusters_, len(self._trained)), max_iter=5, rng=seed
+                ),
+                row_of_gene=row,
+                lr=schedule["refine_lr"],
+                weight=schedule["refine_weight"],
+            )
+            self._fit(plan, data, stage="refine", max_epochs=refine, **run)
+        self._embedding = self.encoder.embed(images).numpy()
+        self._embedding[images.gene_total <= 0] = 0.0
+        self._mixture = mixture.fit(self._embedding[self._expressed])
+        self.is_trained_ = True
+        logger.info(
+            "embedded %d genes in %d dimensions, %d clusters, mixture after %d iterations",
+            len(self._expressed), self._embedding.shape[1], self.n_clusters_, mixture.n_iter_,
+        )
+
+    # -- results ----------------------------------------------------------------------------
+
+    def _trained_embedding(self) -> np.ndarray:
+        if self._embedding is None or self._mixture is None:
+            msg = "The model is not trained yet: call model.train()."
+            raise RuntimeError(msg)
+        return self._embedding
+
+    def get_gene_embedding(self, *, section: str | None = None) -> np.ndarray:
+        """Return the gene embedding.
+
+        Parameters
+        ----------
+        section
+            Embedding from the image in one section, in the same space; all sections by default.
+
+        Returns
+        -------
+        float32 (n_vars, n_latent), in the order of ``adata.var_names``. Genes that are zero
+        everywhere are zero rows.
+        """
+        embedding = self._trained_embedding()
+        if section is None:
+            return embedding.copy()
+        names = [s.name for s in self.sections_]
+        if section not in names:
+            raise checks.missing("the sections", section, names)
+        return self.get_section_embeddings()[names.index(section)]
+
+    def get_section_embeddings(self) -> np.ndarray:
+        """Return the embedding of each gene in each section, float32 (n_sections, n_vars, d)."""
+        self._trained_embedding()
+        return self.encoder.embed_sections(self._require_images()).numpy()
+
+    def get_cluster_probabilities(self) -> pd.DataFrame:
+        """Return mixture responsibilities (n_vars x n_clusters); NaN rows for empty genes."""
+        import pandas as pd
+
+        out = self.assign(self._trained_embedding())
+        return pd.DataFrame(
+            out, index=self.var_names_, columns=[str(i) for i in range(out.shape[1])]
+        )
+
+    def assign(self, Z: np.ndarray) -> np.ndarray:
+        """Responsibilities of the mixture for embeddings (n, d): float64 (n, n_clusters).
+
+        Zero rows (genes without counts) give NaN.
+        """
+        self._trained_embedding()
+        assert self._mixture is not None
+        expressed = np.abs(Z).sum(axis=1) > 0
+        out = np.full((len(Z), self._mixture.n_components), np.nan)
+        if expressed.any():
+            out[expressed] = self._mixture.predict_proba(Z[expressed])
+        return out
+
+    def get_reconstruction(
+        self, genes: Sequence[str] | None = None, *, section: str | None = None
+    ) -> np.ndarray:
+        """Return what the encoder holds of gene images.
+
+        Parameters
+        ----------
+        genes
+            Names, all by default.
+        section
+            Section to draw; the first by default.
+
+        Returns
+        -------
+        float32 (n_genes, height, width): expected counts from the trusted axes (projection), or
+        decoded log-normalised images (transformer).
+        """
+        from omicllm._core.names import positions
+
+        images = self._require_images()
+        chosen = (
+            np.arange(images.n_genes) if genes is None else positions(genes, self.var_names_)
+        )
+        names = [s.name for s in self.sections_]
+        if section is not None and section not in names:
+            raise checks.missing("the sections", section, names)
+        index = 0 if section is None else names.index(section)
+        blocks = np.array_split(chosen, max(1, -(-len(chosen) // 1024)))
+        return np.concatenate([self.encoder.reconstruct(images, b, index) for b in blocks])
+
+    def get_agreement(self, *, rng: int | np.random.Generator | None = 0) -> dict[str, Any]:
+        """Measure neighbour overlap between embeddings of two halves of the counts, and PCA's.
+
+        Returns
+        -------
+        dict with ``sigel``, ``pca`` (PCA of Pearson residuals, same width), ``n_neighbors`` and
+        ``n_genes``; at most 8,000 expressed genes are compared.
+        """
+        images = self._require_images()
+        generator = rngs.generator(rng)
+        genes = self._trained
+        if len(genes) > 8000:
+            genes = np.sort(generator.choice(genes, 8000, replace=False))
+        k = min(20, max(1, (len(genes) - 1) // 4))
+        ours, pca = self.encoder.agreement(images.take(genes), generator, k)
+        return {"sigel": ours, "pca": pca, "n_neighbors": k, "n_genes": len(genes)}
+
+    # -- other data -------------------------------------------------------------------------
+
+    def embed(self, adata: AnnData) -> np.ndarray:
+        """Embed the genes of another object in the space of this model.
+
+        New genes over the same spots go through the encoder as they are. On another section the
+        encoder first learns the new tissue from the genes both have.
+
+        Parameters
+        ----------
+        adata
+            Counts where :meth:`setup_anndata` said they are; any genes.
+
+        Returns
+        -------
+        float32 (adata.n_vars, n_latent); zero rows for genes without counts.
+
+        Raises
+        ------
+        ValueError
+            When another section shares fewer than 20 expressed genes with the model
+            (projection encoder).
+        """
+        self._trained_embedding()
+        images = parts.images_of(adata, self.registry_["setup_args"], self.params_["max_pixels"])
+        encoder = self.encoder
+        if not parts.same_grids(images.sections, self.sections_):
+            encoder = parts.transferred(self, images, inputs.gene_names(adata))
+        out = encoder.embed(images).numpy()
+        out[images.gene_total <= 0] = 0.0
+        return out
+
+    @classmethod
+    def load_query_data(cls, adata: AnnData, reference_model: SIGEL) -> SIGEL:
+        """Start a model on another section from a trained one; ``train`` then goes on from there.
+
+        Parameters
+        ----------
+        adata
+            Another section; it is set up with the arguments of the reference.
+        reference_model
+            Trained model.
+
+        Returns
+        -------
+        A model on `adata` with the encoder of the reference carried over.
+        """
+        reference_model._trained_embedding()
+        setup = {k: v for k, v in reference_model.registry_["setup_args"].items() if v is not None}
+        cls.setup_anndata(adata, **setup)
+        params = {k: v for k, v in reference_model.params_.items() if k in parts.DEFAULTS}
+        model = cls(adata, reference_model.preset_, **params)
+        model.encoder = parts.transferred(reference_model, model._require_images(), model.var_names_)
+        model.module = model.encoder.trained_network()
+        return model

@@ -1,0 +1,17 @@
+"""Networks, the Student-t mixture and losses, on PyTorch alone."""
+
+from omicllm._core.lazy import attach
+
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "AutoWeighted": "losses",
+        "MaskedAutoencoder": "masked_autoencoder",
+        "StudentTMixture": "student_t",
+        "info_nce": "losses",
+        "pseudo_contrastive": "losses",
+        "self_paced_target": "losses",
+        "sincos_positions": "positions",
+        "size_entropy": "losses",
+    },
+)

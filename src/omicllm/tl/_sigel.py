@@ -1,0 +1,250 @@
+"""`omicllm.tl.sigel`: gene embeddings from gene images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from omicllm._core import checks, docs, inputs, results
+from omicllm._core import rng as rngs
+from omicllm.pp._spatial_grid import grid_result
+from omicllm.spatial.sections import make_grid
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from anndata import AnnData
+    from mudata import MuData
+
+    from omicllm.model import SIGEL
+
+_GRID = "spatial_grid"
+
+
+@docs.fill()
+def sigel(
+    adata: AnnData | MuData,
+    *,
+    layer: str | None = None,
+    input: Literal["counts", "values"] = "counts",  # noqa: A002  names what X holds
+    n_clusters: int | None = None,
+    n_latent: int | None = None,
+    max_epochs: int | None = None,
+    batch_size: int | None = None,
+    preset: Literal["paper"] | None = None,
+    spatial_key: str = "spatial",
+    batch_key: str | None = None,
+    umap: bool = False,
+    model: SIGEL | str | Path | None = None,
+    save: str | Path | None = None,
+    rng: int | np.random.Generator | None = 0,
+    accelerator: str = "auto",
+    devices: int | list[int] | str = "auto",
+    show_progress: bool | None = None,
+    mod: str | None = None,
+    key_added: str | None = None,
+    copy: bool = False,
+) -> AnnData | MuData | None:
+    """Embed genes by their images in tissue, and group them.
+
+    Genes whose counts lie alike over the section get vectors that are close by cosine. The
+    embedding does not follow expression level. Compare with PCA in ``uns["sigel"]["baseline"]``.
+
+    Parameters
+    ----------
+    {adata}
+        ``X`` (or `layer`) holds counts as read from the file.
+    {layer}
+    input
+        ``"counts"``, or ``"values"`` for non-negative normalised data (less is learned from them:
+        counts can be split into independent halves, other values cannot).
+    n_clusters
+        Components of the mixture; one per 32 expressed genes by default, between 2 and 500.
+    n_latent
+        Width of the embedding; 128 by default, fewer where the data give fewer axes.
+    max_epochs
+        Passes over the genes; by default as many as make 100 training steps.
+    batch_size
+        Genes in a training batch.
+    preset
+        ``"paper"`` for architecture and schedule of the publication.
+    {spatial_key}
+    {batch_key}
+    umap
+        Also compute a two-dimensional map of the genes (scanpy's UMAP).
+    model
+        A trained :class:`omicllm.model.SIGEL`, or the folder of a saved one: its encoder is
+        applied instead of training.
+    save
+        Folder to save the trained model to; the path is kept in ``uns["sigel"]["model_dir"]``.
+    {rng}
+    {accelerator}
+    {devices}
+    {show_progress}
+    {mod}
+    {key_added}
+    {copy}
+
+    Returns
+    -------
+    None, or the changed copy. Sets the following fields:
+
+    ``adata.varm["X_sigel"]`` : float32 (n_vars, d)
+        Unit vectors; zero for genes without counts.
+    ``adata.varm["X_sigel_umap"]`` : float32 (n_vars, 2)
+        With ``umap=True``; NaN for genes without counts.
+    ``adata.var["sigel_cluster"]`` : categorical
+        Most probable component of the Student-t mixture; missing for genes without counts.
+    ``adata.var["sigel_confidence"]`` : float32
+        Its probability.
+    ``adata.var["sigel_empty"]`` : bool
+        The gene is zero everywhere.
+    ``adata.uns["sigel"]``
+        ``params``, ``baseline`` (neighbour overlap between embeddings of two halves of the counts,
+        ours beside PCA of Pearson residuals at the same width), ``history``, and with `batch_key`
+        ``sections`` and ``X_sections`` (n_sections, n_vars, d).
+    ``adata.obsm["spatial_grid"]``, ``adata.uns["spatial_grid"]``
+        When they were not there: see :func:`omicllm.pp.spatial_grid`.
+
+    Raises
+    ------
+    KeyError
+        No such layer, no coordinates, no such section column.
+    ValueError
+        Values that are negative, not finite or not counts; fewer than two spots; more clusters
+        than genes; two spots on one pixel of an array.
+
+    Notes
+    -----
+    SIGEL: Genome Biology 26:287 (2025), doi 10.1186/s13059-025-03748-7; differences from the
+    paper are in the user guide.
+    """
+    from omicllm.model import SIGEL
+    from omicllm.model._base import shell
+
+    source = inputs.resolve(adata, mod)
+    checks.one_of("input", input, ("counts", "values"))
+    checks.one_of("preset", preset, (None, "paper"))
+    for name, value in (("max_epochs", max_epochs), ("batch_size", batch_size)):
+        if value is not None:
+            checks.whole_number(name, value)
+    names = inputs.gene_names(source)
+    if save is not None:
+        checks.free_folder(save)
+    options = {"spatial_key": spatial_key, "batch_key": batch_key}
+    made = None
+    if _stored_grid_serves(source, batch_key):
+        position, arrays = np.asarray(source.obsm[_GRID]), source.uns[_GRID]
+    else:
+        made = position, arrays = make_grid(source, **options)
+    X = inputs.gene_major(inputs.matrix(source, layer))
+    inputs.check_expression(
+        X, names, counts=input == "counts", layer=layer, layers=source.layers
+    )
+    if model is not None and not isinstance(model, SIGEL):
+        model = SIGEL.load(model)
+    lent = _lend(source, X, names, position, arrays, batch_key)
+    seed = rngs.seed_of(rng)
+    with shell(SIGEL, lent):
+        if model is None:
+            SIGEL.setup_anndata(lent, batch_key=batch_key, input=input, spatial_key=spatial_key)
+            trained = SIGEL(lent, preset, n_clusters=n_clusters, n_latent=n_latent, seed=seed)
+            epochs = {} if max_epochs is None else {"pretrain_epochs": max_epochs}
+            if max_epochs is not None and preset == "paper":
+                epochs["refine_epochs"] = min(30, max_epochs)
+            trained.train(
+                **epochs, batch_size=batch_size, rng=seed, accelerator=accelerator,
+                devices=devices, show_progress=show_progress,
+            )  # fmt: skip
+            values, extra = _from_training(trained, batch_key, seed)
+            if save is not None:
+                trained.save(save, overwrite=True)
+                extra["model_dir"] = str(save)
+        else:
+            values, extra = _from_model(model, lent)
+    if umap:
+        empty = values["var:{root}_empty"]
+        values["varm:X_{root}_umap"] = _umap(values["varm:X_{root}"], ~empty, seed)
+    params = {
+        "layer": layer, "input": input, "n_clusters": n_clusters, "n_latent": n_latent,
+        "max_epochs": max_epochs, "batch_size": batch_size, "preset": preset, "umap": umap,
+        "rng": rngs.recorded(rng), **options,
+    }  # fmt: skip
+    out = [results.Result("tl.sigel", values, params, extra, key_added)]
+    if made is not None:
+        out.append(grid_result(position, arrays, options))
+    return results.write(adata, *out, mod=mod, copy=copy)
+
+
+def _stored_grid_serves(adata: AnnData, batch_key: str | None) -> bool:
+    if _GRID not in adata.obsm or _GRID not in adata.uns:
+        return False
+    return str(adata.uns[_GRID].get("batch_key", "") or "") == (batch_key or "")
+
+
+def _lend(
+    source: AnnData, X: Any, names: Any, position: Any, arrays: Any, batch_key: str | None
+) -> AnnData:
+    """A light AnnData with what the model reads, sharing memory with nothing of the user's."""
+    import anndata
+    import pandas as pd
+
+    obs = pd.DataFrame(index=[str(i) for i in range(source.n_obs)])
+    if batch_key is not None:
+        obs[batch_key] = inputs.obs_column(source, batch_key, argument="batch_key").astype(str)
+    lent = anndata.AnnData(X, obs=obs, var=pd.DataFrame(index=list(names)))
+    lent.obsm[_GRID], lent.uns[_GRID] = position, dict(arrays)
+    return lent
+
+
+def _from_training(
+    model: SIGEL, batch_key: str | None, seed: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    extra = {
+        "baseline": model.get_agreement(rng=seed),
+        "history": {
+            k: np.asarray(v, dtype=float).ravel() for k, v in (model.history_ or {}).items()
+        },
+    }
+    if batch_key is not None:
+        extra["sections"] = [s.name for s in model.sections_]
+        extra["X_sections"] = model.get_section_embeddings()
+    return _values(model, model.get_gene_embedding()), extra
+
+
+def _from_model(model: SIGEL, lent: AnnData) -> tuple[dict[str, Any], dict[str, Any]]:
+    return _values(model, model.embed(lent)), {"model_dir": getattr(model, "dir_", None)}
+
+
+def _values(model: SIGEL, Z: np.ndarray) -> dict[str, Any]:
+    """Slots of an embedding, with clusters from the mixture of the model."""
+    import pandas as pd
+
+    probability = model.assign(Z)
+    empty = np.abs(Z).sum(axis=1) == 0
+    codes = np.where(empty, -1, np.nan_to_num(probability, nan=-1.0).argmax(axis=1))
+    categories = [str(i) for i in range(probability.shape[1])]
+    cluster = pd.Categorical.from_codes(codes, categories=categories)
+    confidence = np.where(empty, np.nan, probability.max(axis=1)).astype(np.float32)
+    return {
+        "varm:X_{root}": Z.astype(np.float32),
+        "var:{root}_cluster": cluster,
+        "var:{root}_confidence": confidence,
+        "var:{root}_empty": empty,
+    }
+
+
+def _umap(Z: np.ndarray, expressed: np.ndarray, seed: int) -> np.ndarray:
+    """Map of the genes by scanpy's UMAP on cosine neighbours; NaN where there is no embedding."""
+    import anndata
+    import scanpy as sc
+
+    out = np.full((len(Z), 2), np.nan, dtype=np.float32)
+    genes = anndata.AnnData(Z[expressed])
+    k = min(15, genes.n_obs - 1)
+    with rngs.isolated(seed):
+        sc.pp.neighbors(genes, n_neighbors=k, use_rep="X", metric="cosine", random_state=seed)
+        sc.tl.umap(genes, random_state=seed)
+    out[expressed] = genes.obsm["X_umap"]
+    return out
