@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import shutil
 from importlib import import_module
 from pathlib import Path
@@ -64,6 +65,7 @@ napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 
+smartquotes_action = "D"  # dashes only: quotes belong to code
 html_theme = "sphinx_book_theme"
 html_title = "omicllm"
 html_theme_options = {
@@ -158,7 +160,13 @@ class NamespaceSummary(Autosummary):
         return super().run()
 
 
+def plain_slots(_app: Sphinx, _what: str, _name: str, _obj: object, _opt: object, lines: list):
+    """Take the backticks off ``slot`` : type, which napoleon sets in bold by itself."""
+    lines[:] = [re.sub(r"^(\s*)``([^`]+)`` : ", r"\1\2 : ", line) for line in lines]
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("autodoc-process-docstring", plain_slots, priority=100)
     app.add_directive("namespace-summary", NamespaceSummary)
     # The tables depend on the code, which Sphinx does not watch: always read their pages again.
     app.connect("env-get-outdated", lambda *_: [f"api/{name}" for name in NAMESPACES])

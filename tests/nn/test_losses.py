@@ -109,7 +109,7 @@ def test_size_entropy_bounds() -> None:
 def test_auto_weighted() -> None:
     module = AutoWeighted(2)
     losses = torch.tensor(3.0), torch.tensor(0.5)
-    assert float(module(*losses)) == pytest.approx(3.5 / 2 + 2 * math.log(2))
+    assert module(*losses).item() == pytest.approx(3.5 / 2 + 2 * math.log(2))
     optimiser = torch.optim.Adam(module.parameters(), lr=0.05)
     for _ in range(300):
         optimiser.zero_grad()

@@ -85,7 +85,7 @@ def test_loss_counts_hidden_tissue_pixels_only(decoder: str) -> None:
         guess = model._decode(alone, kept[i : i + 1])[0]
         for token in hidden[i]:
             error = (guess[token] - patches[i, token]).square() * weight[token]
-            total += float(error.sum())
+            total += error.sum().item()
             count += float(weight[token].sum())
     loss = model.masked_loss(images, _source())
     assert loss.item() == pytest.approx(total / count, rel=1e-4)

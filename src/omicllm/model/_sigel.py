@@ -45,6 +45,8 @@ class SIGEL(SIGELData):
         Components of the mixture; by default one per 32 expressed genes, between 2 and 500.
     n_axes, gain_floor, gain_power
         Projection: number of axes, and the weight ``(snr + gain_floor) ** gain_power`` of each.
+    clip
+        Projection: largest absolute residual, so that a single spot cannot place a gene.
     sharpness, contrast_weight, temperature
         Projection: sharpness of the neighbourhoods that are distilled; weight and temperature of
         InfoNCE between the two halves of a gene's counts.
@@ -83,6 +85,7 @@ class SIGEL(SIGELData):
         n_axes: int | None = None,
         gain_floor: float | None = None,
         gain_power: float | None = None,
+        clip: float | None = None,
         sharpness: float | None = None,
         contrast_weight: float | None = None,
         temperature: float | None = None,
@@ -144,8 +147,6 @@ class SIGEL(SIGELData):
         batch = checks.whole_number("batch_size", batch_size or schedule["batch_size"])
         lr = lr or schedule["lr"]
         epochs = schedule["pretrain_epochs"] if pretrain_epochs is None else pretrain_epochs
-        if epochs is None:
-            epochs = -(-schedule["n_steps"] // max(1, len(self._trained) // batch))
         refine = schedule["refine_epochs"] if refine_epochs is None else refine_epochs
         run = {
             "seed": seed, "accelerator": accelerator, "devices": devices,

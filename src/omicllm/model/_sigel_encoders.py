@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from omicllm.spatial.image_set import ImageSet
 
 
-def section_residuals(images: ImageSet, counts: np.ndarray, depth_share: np.ndarray) -> np.ndarray:
+def section_residuals(
+    images: ImageSet, counts: np.ndarray, depth_share: np.ndarray, clip: float | None = None
+) -> np.ndarray:
     """Pearson residuals within each section, float32 (n_genes, n_pixels)."""
     parts = [
-        pearson_residuals(counts[:, s.start : s.stop], depth_share[s.start : s.stop])
+        pearson_residuals(counts[:, s.start : s.stop], depth_share[s.start : s.stop], clip=clip)
         for s in images.sections
     ]
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
@@ -41,12 +43,14 @@ def depth_shares(images: ImageSet) -> np.ndarray:
     return depth / np.maximum(total[images.section_of], 1e-12)
 
 
-def spectrum_of(images: ImageSet, genes: np.ndarray, n_axes: int) -> Spectrum:
+def spectrum_of(
+    images: ImageSet, genes: np.ndarray, n_axes: int, clip: float | None = None
+) -> Spectrum:
     """Axes of the residual images of some genes. They depend on the data alone, not on a seed."""
     share = depth_shares(images)
 
     def residual(chosen: np.ndarray) -> np.ndarray:
-        return section_residuals(images, images.dense(genes[chosen]), share)
+        return section_residuals(images, images.dense(genes[chosen]), share, clip)
 
     return cross_validated_axes(residual, len(genes), images.n_pixels, n_axes)
 
@@ -68,21 +72,25 @@ class ProjectionEncoder:
     @classmethod
     def untrained(cls, images: ImageSet, genes: np.ndarray, params: Mapping[str, Any]) -> Any:
         """Encoder at its start, which is determined by the data."""
-        spectrum = spectrum_of(images, genes, params["n_axes"])
+        spectrum = spectrum_of(images, genes, params["n_axes"], params["clip"])
         gain = (spectrum.signal_to_noise + params["gain_floor"]) ** params["gain_power"]
-        network = cls._network(images, len(gain), min(params["n_latent"], len(gain)))
+        network = cls._network(images, len(gain), min(params["n_latent"], len(gain)), params)
         network.set_axes(spectrum.axes, gain, depth_shares(images))
         return cls(network, params)
 
     @classmethod
     def blank(cls, images: ImageSet, shapes: Mapping[str, Any], params: Mapping[str, Any]) -> Any:
         """Encoder of given sizes, for weights that are loaded."""
-        return cls(cls._network(images, shapes["n_axes"], shapes["n_latent"]), params)
+        return cls(cls._network(images, shapes["n_axes"], shapes["n_latent"], params), params)
 
     @staticmethod
-    def _network(images: ImageSet, n_axes: int, n_latent: int) -> ImageProjection:
+    def _network(
+        images: ImageSet, n_axes: int, n_latent: int, params: Mapping[str, Any]
+    ) -> ImageProjection:
         bounds = [s.start for s in images.sections] + [images.n_pixels]
-        return ImageProjection(images.n_pixels, n_axes, n_latent, bounds=bounds)
+        return ImageProjection(
+            images.n_pixels, n_axes, n_latent, bounds=bounds, clip=params["clip"]
+        )
 
     @property
     def shapes(self) -> dict[str, int]:

@@ -25,8 +25,9 @@ DEFAULTS: dict[str, Any] = {
     "n_latent": 128,
     "n_clusters": None,
     "n_axes": 512,
-    "gain_floor": 0.1,
+    "gain_floor": 0.2,
     "gain_power": 0.25,
+    "clip": 5.0,
     "sharpness": 3.0,
     "contrast_weight": 0.0,
     "temperature": 0.1,
@@ -39,7 +40,7 @@ DEFAULTS: dict[str, Any] = {
     "decoder": "image",
     "standardize": True,
     "max_pixels": 16384,
-    "min_count": 10,
+    "min_count": 50,
     "seed": 0,
 }
 PRESETS: dict[str | None, dict[str, Any]] = {
@@ -48,7 +49,7 @@ PRESETS: dict[str | None, dict[str, Any]] = {
 }
 SCHEDULES: dict[str | None, dict[str, Any]] = {
     None: {
-        "n_steps": 100, "pretrain_epochs": None, "refine_epochs": 0, "batch_size": 2048,
+        "n_steps": None, "pretrain_epochs": 0, "refine_epochs": 0, "batch_size": 2048,
         "refine_batch_size": 2048, "lr": 1e-3, "refine_lr": 1e-4, "refine_weight": 0.1,
     },
     "paper": {
@@ -69,7 +70,7 @@ def resolved(preset: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
     if params["n_clusters"] is not None:
         params["capped"] = "n_clusters" not in given
         checks.whole_number("n_clusters", params["n_clusters"])
-    for name in ("gain_floor", "gain_power", "sharpness", "contrast_weight"):
+    for name in ("gain_floor", "gain_power", "clip", "sharpness", "contrast_weight"):
         checks.share(name, params[name], high=float("inf"))
     return params
 
@@ -182,7 +183,7 @@ def transferred(model: Any, images: ImageSet, names: np.ndarray) -> Any:
     y = encoder.project(images)[here].double()
     y = (y / y.norm(dim=1, keepdim=True).clamp_min(1e-12)).numpy()
     weight = _ridge(y, Z[there].astype(np.float64))
-    network = encoder._network(images, y.shape[1], min(Z.shape[1], y.shape[1]))
+    network = encoder._network(images, y.shape[1], min(Z.shape[1], y.shape[1]), params)
     if network.n_latent < Z.shape[1]:
         msg = (
             f"The section has {y.shape[1]} axes, the model {Z.shape[1]} dimensions: it is too "

@@ -37,6 +37,8 @@ class ImageProjection(nn.Module):
         First pixel of each section, and the number of pixels at the end.
     theta
         Overdispersion of the negative binomial null.
+    clip
+        Largest absolute residual; a single spot cannot then place a gene.
     """
 
     axes: torch.Tensor
@@ -51,13 +53,14 @@ class ImageProjection(nn.Module):
         *,
         bounds: Sequence[int] | None = None,
         theta: float = 100.0,
+        clip: float = 5.0,
     ) -> None:
         super().__init__()
         if n_latent > n_axes:
             msg = f"n_latent={n_latent} is more than the {n_axes} axes there are."
             raise ValueError(msg)
         self.bounds = [int(b) for b in (bounds or (0, n_pixels))]
-        self.theta = float(theta)
+        self.theta, self.clip = float(theta), float(clip)
         self.register_buffer("axes", torch.zeros(n_pixels, n_axes))
         self.register_buffer("gain", torch.ones(n_axes))
         self.register_buffer("depth_share", torch.zeros(n_pixels))
@@ -94,8 +97,7 @@ class ImageProjection(nn.Module):
             mean = x.sum(1, keepdim=True) * self.depth_share[start:stop]
             scale = (mean * (1.0 + mean / self.theta)).sqrt()
             r = torch.where(scale > 0, (x - mean) / scale.clamp_min(1e-12), 0.0)
-            bound = float(stop - start) ** 0.5
-            parts.append(r.clamp(-bound, bound))
+            parts.append(r.clamp(-self.clip, self.clip))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def project(self, counts: torch.Tensor, shown: torch.Tensor | None = None) -> torch.Tensor:

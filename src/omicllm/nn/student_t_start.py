@@ -42,7 +42,13 @@ def nearest(z: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
 def _plus_plus(z: torch.Tensor, k: int, rng: np.random.Generator) -> torch.Tensor:
     """Draw seeds in proportion to squared distance (Arthur and Vassilvitskii, 2007)."""
     chosen = [int(rng.integers(len(z)))]
-    distance = (z - z[chosen[0]]).square().sum(1)
+    norm = z.square().sum(1)
+
+    def squared_distance(row: int) -> torch.Tensor:
+        # One matrix-vector product a seed, instead of passes over all of z.
+        return torch.addmv(norm, z, z[row], alpha=-2.0).add_(norm[row]).clamp_min_(0.0)
+
+    distance = squared_distance(chosen[0])
     for _ in range(k - 1):
         cumulative = distance.cumsum(0)
         total = float(cumulative[-1])
@@ -52,7 +58,7 @@ def _plus_plus(z: torch.Tensor, k: int, rng: np.random.Generator) -> torch.Tenso
         else:  # fewer distinct rows than components
             pick = int(rng.integers(len(z)))
         chosen.append(pick)
-        distance = torch.minimum(distance, (z - z[pick]).square().sum(1))
+        distance = torch.minimum(distance, squared_distance(pick))
     return z[chosen]
 
 

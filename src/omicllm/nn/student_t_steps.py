@@ -20,8 +20,8 @@ __all__ = ["Parameters", "Prior", "Sums", "component_log_density", "expect", "ma
 NU_BOUNDS = (2.1, 200.0)
 # A component holding less than half a gene counts as empty.
 EMPTY = 0.5
-# Numbers in one block of scores (8 MB in float64), small enough to stay in cache.
-_BLOCK_ELEMENTS = 2**20
+# Numbers in one block of scores (2 MB in float64), small enough to stay in cache.
+_BLOCK_ELEMENTS = 2**18
 _BISECTIONS = 45
 
 
