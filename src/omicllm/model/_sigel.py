@@ -13,6 +13,7 @@ from omicllm._core.log import logger
 from omicllm.model import _sigel_parts as parts
 from omicllm.model._sigel_data import SIGELData
 from omicllm.nn.student_t import StudentTMixture
+from omicllm.stats.neighbors import neighbor_overlap, pulled, unit_rows
 from omicllm.train._sigel import RefinePlan
 
 if TYPE_CHECKING:
@@ -42,11 +43,13 @@ class SIGEL(SIGELData):
     n_latent
         Width of the embedding; at most the number of axes the data can give.
     n_clusters
-        Components of the mixture; by default one per 32 expressed genes, between 2 and 500.
+        Components of the mixture; by default one per 25 expressed genes, between 2 and 500.
     n_axes, gain_floor, gain_power
         Projection: number of axes, and the weight ``(snr + gain_floor) ** gain_power`` of each.
     clip
         Projection: largest absolute residual, so that a single spot cannot place a gene.
+    pull, n_pull
+        Strength of the self-paced pull of a gene towards its `n_pull` nearest trained genes.
     sharpness, contrast_weight, temperature
         Projection: sharpness of the neighbourhoods that are distilled; weight and temperature of
         InfoNCE between the two halves of a gene's counts.
@@ -86,6 +89,8 @@ class SIGEL(SIGELData):
         gain_floor: float | None = None,
         gain_power: float | None = None,
         clip: float | None = None,
+        pull: float | None = None,
+        n_pull: int | None = None,
         sharpness: float | None = None,
         contrast_weight: float | None = None,
         temperature: float | None = None,
@@ -178,14 +183,35 @@ class SIGEL(SIGELData):
                 weight=schedule["refine_weight"],
             )
             self._fit(plan, data, stage="refine", max_epochs=refine, **run)
-        self._embedding = self.encoder.embed(images).numpy()
-        self._embedding[images.gene_total <= 0] = 0.0
-        self._mixture = mixture.fit(self._embedding[self._expressed])
+        raw = self.encoder.embed(images).numpy()
+        raw[images.gene_total <= 0] = 0.0
+        self._memory = np.where(self._in_training()[:, None], raw, 0.0)
+        self._embedding = self._pulled(raw, np.arange(len(raw)))
+        start = parts.kmeans_centres(self._embedding[self._expressed], self.n_clusters_, seed)
+        self._mixture = mixture.fit(self._embedding[self._expressed], init=start)
+        self.history_ = {**(self.history_ or {}), "mixture_objective": parts.curve(mixture)}
         self.is_trained_ = True
         logger.info(
             "embedded %d genes in %d dimensions, %d clusters, mixture after %d iterations",
             len(self._expressed), self._embedding.shape[1], self.n_clusters_, mixture.n_iter_,
         )
+
+    def _in_training(self) -> np.ndarray:
+        """Bool (n_vars,): the gene was trained on and serves as memory."""
+        mask = np.zeros(self._require_images().n_genes, dtype=bool)
+        mask[self._trained] = True
+        return mask
+
+    def _pulled(self, raw: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """Final embedding of encoder outputs; `own` is each row's place among the model's genes."""
+        assert self._memory is not None
+        known = np.abs(self._memory).sum(axis=1) > 0
+        place = np.where(known, np.cumsum(known) - 1, -1)
+        own = np.where(own >= 0, place[own], -1)
+        return pulled(
+            raw, unit_rows(self._memory[known]), own,
+            k=self.params_["n_pull"], weight=self.params_["pull"],
+        )  # fmt: skip
 
     # -- results ----------------------------------------------------------------------------
 
@@ -219,7 +245,9 @@ class SIGEL(SIGELData):
     def get_section_embeddings(self) -> np.ndarray:
         """Return the embedding of each gene in each section, float32 (n_sections, n_vars, d)."""
         self._trained_embedding()
-        return self.encoder.embed_sections(self._require_images()).numpy()
+        own = np.arange(len(self.var_names_))
+        sections = self.encoder.embed_sections(self._require_images()).numpy()
+        return np.stack([self._pulled(raw, own) for raw in sections])
 
     def get_cluster_probabilities(self) -> pd.DataFrame:
         """Return mixture responsibilities (n_vars x n_clusters); NaN rows for empty genes."""
@@ -287,8 +315,19 @@ class SIGEL(SIGELData):
         if len(genes) > 8000:
             genes = np.sort(generator.choice(genes, 8000, replace=False))
         k = min(20, max(1, (len(genes) - 1) // 4))
-        ours, pca = self.encoder.agreement(images.take(genes), generator, k)
-        return {"sigel": ours, "pca": pca, "n_neighbors": k, "n_genes": len(genes)}
+        halves, scores = self.encoder.halves(images.take(genes), generator)
+        own, strength = np.arange(len(genes)), {k: self.params_[k] for k in ("n_pull", "pull")}
+        # Each half has itself for a memory: one made from all counts would be shared by both.
+        ours = [
+            pulled(z, unit_rows(z), own, k=strength["n_pull"], weight=strength["pull"])
+            for z in halves
+        ]
+        return {
+            "sigel": neighbor_overlap(*ours, k=k),
+            "pca": neighbor_overlap(*scores, k=k),
+            "n_neighbors": k,
+            "n_genes": len(genes),
+        }
 
     # -- other data -------------------------------------------------------------------------
 
@@ -318,9 +357,10 @@ class SIGEL(SIGELData):
         encoder = self.encoder
         if not parts.same_grids(images.sections, self.sections_):
             encoder = parts.transferred(self, images, inputs.gene_names(adata))
-        out = encoder.embed(images).numpy()
-        out[images.gene_total <= 0] = 0.0
-        return out
+        raw = encoder.embed(images).numpy()
+        raw[images.gene_total <= 0] = 0.0
+        index = {name: i for i, name in enumerate(self.var_names_)}
+        return self._pulled(raw, np.array([index.get(n, -1) for n in inputs.gene_names(adata)]))
 
     @classmethod
     def load_query_data(cls, adata: AnnData, reference_model: SIGEL) -> SIGEL:

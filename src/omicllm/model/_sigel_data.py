@@ -34,6 +34,7 @@ class SIGELData(OmicModel):
     _mixture: StudentTMixture | None = None
     _embedding: np.ndarray | None = None
     _images: ImageSet | None = None
+    _memory: np.ndarray | None = None
 
     def _begin(
         self,
@@ -166,7 +167,7 @@ class SIGELData(OmicModel):
     def _arrays_to_save(self) -> dict[str, np.ndarray]:
         arrays = {}
         if self._embedding is not None and self._mixture is not None:
-            arrays["embedding"] = self._embedding
+            arrays["embedding"], arrays["memory"] = self._embedding, self._memory
             arrays |= {f"mixture.{k}": v for k, v in self._mixture.get_state().items()}
         return arrays
 
@@ -174,9 +175,8 @@ class SIGELData(OmicModel):
         state = {k[8:]: v for k, v in arrays.items() if k.startswith("mixture.")}
         if state:
             self._mixture = StudentTMixture.from_state(state)
-            self._embedding = parts.reordered(
-                arrays["embedding"], self._saved_var_names, self.var_names_
-            )
+            order = parts.order_of(self._saved_var_names, self.var_names_)
+            self._embedding, self._memory = arrays["embedding"][order], arrays["memory"][order]
 
     def _attributes_to_save(self) -> dict[str, Any]:
         return {

@@ -13,7 +13,6 @@ from omicllm._core.settings import settings
 from omicllm.nn.losses import info_nce, neighbor_distillation
 from omicllm.nn.masked_autoencoder import MaskedAutoencoder
 from omicllm.nn.projection import ImageProjection
-from omicllm.stats.neighbors import neighbor_overlap
 from omicllm.stats.residuals import pearson_residuals
 from omicllm.stats.spectrum import Spectrum, cross_validated_axes
 from omicllm.train._genes import GeneData, in_blocks
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from omicllm.spatial.image_set import ImageSet
+
+    Halves = tuple[np.ndarray, np.ndarray]
 
 
 def section_residuals(
@@ -126,14 +127,6 @@ class ProjectionEncoder:
             views.append((parts * torch.from_numpy(keep[:, :, None])).sum(0))
         return views
 
-    def agreement(self, images: ImageSet, rng: np.random.Generator, k: int) -> tuple[float, float]:
-        """Neighbour overlap between embeddings of two halves of the data: ours, and PCA's."""
-        first, second = self.two_views(images, rng)
-        gain, d = self.network.gain.cpu(), self.network.n_latent
-        ours = neighbor_overlap(self._head(first).numpy(), self._head(second).numpy(), k=k)
-        a, b = ((v / gain)[:, :d].numpy() for v in (first, second))
-        return ours, neighbor_overlap(a, b, k=k)
-
     def _head(self, projected: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             return self.network.head(projected.to(self.network.map.weight.device)).cpu()
@@ -147,6 +140,13 @@ class ProjectionEncoder:
         return torch.stack(
             [self._head(p) for p in self._blocks(images, self.network.project_sections)]
         )
+
+    def halves(self, images: ImageSet, rng: np.random.Generator) -> tuple[Halves, Halves]:
+        """Embeddings of two halves of the data, and PCA scores of them at the same width."""
+        views = self.two_views(images, rng)
+        gain, d = self.network.gain.cpu(), self.network.n_latent
+        ours = [self._head(v).numpy() for v in views]
+        return (ours[0], ours[1]), tuple((v / gain)[:, :d].numpy() for v in views)  # type: ignore
 
     def pretraining(
         self, images: ImageSet, genes: np.ndarray, *, batch_size: int, seed: int, lr: float,
@@ -285,15 +285,15 @@ class TransformerEncoder:
         seen = (z.abs().sum(2) > 0).sum(0).clamp_min(1)
         return z.sum(0) / seen[:, None]
 
-    def agreement(self, images: ImageSet, rng: np.random.Generator, k: int) -> tuple[float, float]:
-        """Neighbour overlap between embeddings of two halves of the data: ours, and PCA's."""
+    def halves(self, images: ImageSet, rng: np.random.Generator) -> tuple[Halves, Halves]:
+        """Embeddings of two halves of the data, and PCA scores of them at the same width."""
         if self.params["input"] == "counts":
             halves = images.halves(rng)
         else:
             half = rng.random(images.n_pixels) < 0.5
             data, rows = images.counts.data, images.counts.indices
             halves = images.with_counts(data * half[rows]), images.with_counts(data * ~half[rows])
-        ours = neighbor_overlap(*(self.embed(x).numpy() for x in halves), k=k)
+        ours = [self.embed(x).numpy() for x in halves]
         genes, share = np.flatnonzero(images.gene_total > 0), depth_shares(images)
         axes = spectrum_of(images, genes, self.params["n_latent"]).axes
         scores = []
@@ -301,7 +301,7 @@ class TransformerEncoder:
             blocks = np.array_split(np.arange(images.n_genes), -(-images.n_genes // 2048))
             parts = [section_residuals(half, half.dense(b), share) @ axes for b in blocks]
             scores.append(np.concatenate(parts))
-        return ours, neighbor_overlap(*scores, k=k)
+        return (ours[0], ours[1]), (scores[0], scores[1])
 
     def pretraining(
         self, images: ImageSet, genes: np.ndarray, *, batch_size: int, seed: int, lr: float,

@@ -28,6 +28,8 @@ DEFAULTS: dict[str, Any] = {
     "gain_floor": 0.2,
     "gain_power": 0.25,
     "clip": 5.0,
+    "pull": 1.0,
+    "n_pull": 20,
     "sharpness": 3.0,
     "contrast_weight": 0.0,
     "temperature": 0.1,
@@ -45,7 +47,8 @@ DEFAULTS: dict[str, Any] = {
 }
 PRESETS: dict[str | None, dict[str, Any]] = {
     None: {},
-    "paper": {"encoder": "transformer", "n_latent": 32, "n_clusters": 500, "standardize": False},
+    "paper": {"encoder": "transformer", "n_latent": 32, "n_clusters": 500, "standardize": False,
+              "pull": 0.0},
 }
 SCHEDULES: dict[str | None, dict[str, Any]] = {
     None: {
@@ -70,13 +73,13 @@ def resolved(preset: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
     if params["n_clusters"] is not None:
         params["capped"] = "n_clusters" not in given
         checks.whole_number("n_clusters", params["n_clusters"])
-    for name in ("gain_floor", "gain_power", "clip", "sharpness", "contrast_weight"):
+    for name in ("gain_floor", "gain_power", "clip", "pull", "sharpness", "contrast_weight"):
         checks.share(name, params[name], high=float("inf"))
     return params
 
 
 def number_of_clusters(asked: int | None, n_expressed: int, *, capped: bool = False) -> int:
-    """Components of the mixture: as asked, or one per 32 expressed genes, from 2 to 500.
+    """Components of the mixture: as asked, or one per 25 expressed genes, from 2 to 500.
 
     Raises
     ------
@@ -84,7 +87,7 @@ def number_of_clusters(asked: int | None, n_expressed: int, *, capped: bool = Fa
         When more are asked for than there are genes with counts.
     """
     if asked is None:
-        return int(min(max(round(n_expressed / 32), min(4, n_expressed // 2), 1), 500))
+        return int(min(max(round(n_expressed / 25), min(4, n_expressed // 2), 1), 500))
     if asked > n_expressed:
         if capped:  # a preset's number, not the user's
             return number_of_clusters(None, n_expressed)
@@ -142,18 +145,34 @@ def empty_images(sections: tuple[Section, ...], n_genes: int) -> ImageSet:
     return ImageSet(sparse.csc_matrix((sections[-1].stop, n_genes), dtype=np.float32), sections)
 
 
-def reordered(rows: np.ndarray, saved: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Rows in the order of `wanted` names."""
+def order_of(saved: np.ndarray, wanted: np.ndarray) -> list[int]:
+    """Where each of the `wanted` names stands among those saved."""
     index = {name: i for i, name in enumerate(saved)}
-    return rows[[index[name] for name in wanted]]
+    return [index[name] for name in wanted]
+
+
+def kmeans_centres(Z: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """Start of the mixture: the best of five k-means runs, which EM alone does not find."""
+    from sklearn.cluster import KMeans
+
+    return KMeans(k, n_init=5, random_state=seed).fit(Z).cluster_centers_.astype(np.float64)
+
+
+def curve(mixture: Any) -> Any:
+    """Penalised log likelihood of a mixture over its iterations, as a history frame."""
+    import pandas as pd
+
+    values = mixture.history_
+    return pd.DataFrame({"value": values}, index=pd.RangeIndex(len(values), name="epoch"))
 
 
 def transferred(model: Any, images: ImageSet, names: np.ndarray) -> Any:
     """Encoder of a trained model for another section.
 
-    A transformer keeps its weights on the new patch grid. A projection has weights per pixel, so
-    that those of the new section are found by ridge regression: genes that both have must land
-    where the model put them. The penalty is chosen by leaving genes out.
+    A transformer keeps its weights on the new patch grid. A projection has weights per pixel: the
+    new section gets axes of its own, and the rotation that brings the genes both have closest to
+    where the model put them (orthogonal Procrustes). Neighbourhoods within the section are those
+    its own axes give.
     """
     if isinstance(model.encoder, TransformerEncoder):
         first = model.encoder.networks[0]
@@ -162,7 +181,7 @@ def transferred(model: Any, images: ImageSet, names: np.ndarray) -> Any:
             for i, s in enumerate(images.sections)
         ]
         return TransformerEncoder(torch.nn.ModuleList(networks), model.params_)
-    Z = model._trained_embedding()
+    Z = np.asarray(model._memory)
     index = {name: i for i, name in enumerate(model.var_names_)}
     totals = images.gene_total
     known = np.abs(Z).sum(axis=1) > 0
@@ -180,35 +199,18 @@ def transferred(model: Any, images: ImageSet, names: np.ndarray) -> Any:
     genes = np.flatnonzero(totals >= model.params_["min_count"])
     params = dict(model.params_)
     encoder = ProjectionEncoder.untrained(images, genes, params)
-    y = encoder.project(images)[here].double()
-    y = (y / y.norm(dim=1, keepdim=True).clamp_min(1e-12)).numpy()
-    weight = _ridge(y, Z[there].astype(np.float64))
-    network = encoder._network(images, y.shape[1], min(Z.shape[1], y.shape[1]), params)
-    if network.n_latent < Z.shape[1]:
+    network = encoder.network
+    if network.n_latent != Z.shape[1]:
         msg = (
-            f"The section has {y.shape[1]} axes, the model {Z.shape[1]} dimensions: it is too "
-            "small to be embedded in the space of the model."
+            f"The section gives {network.n_latent} axes, the model has {Z.shape[1]} dimensions: "
+            "it is too small to be embedded in the space of the model."
         )
         raise ValueError(msg)
-    old = encoder.network
-    network.set_axes(old.axes.numpy(), old.gain.numpy(), old.depth_share.numpy())
+    own = encoder.embed(images).numpy()[here].astype(np.float64)
+    u, _, vt = np.linalg.svd(own.T @ Z[there].astype(np.float64))
     with torch.no_grad():
-        network.map.weight.copy_(torch.from_numpy(weight.T))
+        weight = network.map.weight
+        weight.copy_(torch.from_numpy((u @ vt).T).to(weight.dtype) @ weight)
     logger.info("learned a new section from %d shared genes", len(pairs))
-    return ProjectionEncoder(network.to(model.encoder.network.map.weight.device), params)
-
-
-def _ridge(y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Ridge coefficients (n_axes, d), penalty by generalised leave-one-out error."""
-    u, s, vt = np.linalg.svd(y, full_matrices=False)
-    uz = u.T @ z
-    best: tuple[float, np.ndarray] | None = None
-    for penalty in s.max() ** 2 * np.logspace(-6, 0, 13):
-        shrink = s**2 / (s**2 + penalty)
-        fitted = u @ (shrink[:, None] * uz)
-        leverage = np.einsum("ij,j,ij->i", u, shrink, u)
-        error = float((((z - fitted) / (1 - np.minimum(leverage, 0.999))[:, None]) ** 2).mean())
-        if best is None or error < best[0]:
-            best = error, vt.T @ ((s / (s**2 + penalty))[:, None] * uz)
-    assert best is not None
-    return best[1]
+    device = next(model.module.parameters()).device
+    return ProjectionEncoder(network.to(device), params)

@@ -51,6 +51,50 @@ def cosine_neighbors(
     return index, np.clip(distance, 0.0, 2.0)
 
 
+def pulled(
+    Z: np.ndarray,
+    memory: np.ndarray,
+    own: np.ndarray,
+    *,
+    k: int,
+    weight: float,
+    block: int = 2048,
+) -> np.ndarray:
+    r"""Draw each row towards its nearest rows of a memory, as far as it agrees with them.
+
+    :math:`z + w\,\frac1k \sum_{j \in N_k} \max(0, z^\top m_j)\, m_j`, scaled to unit length: rows
+    that agree with their neighbours are confident and move most, lone rows stay.
+
+    Parameters
+    ----------
+    Z, memory
+        Unit rows (n, d) and (m, d); zero rows stay zero.
+    own
+        Row of `memory` that is the row itself and is left out, -1 where there is none (n,).
+    k, weight
+        Neighbours (lowered to what there is), and strength of the pull.
+    block
+        Rows handled at once; memory is block x m.
+    """
+    Z = unit_rows(Z)
+    k = min(k, len(memory) - 1)
+    if k < 1 or not weight:
+        return Z
+    out = np.empty_like(Z)
+    for start in range(0, len(Z), block):
+        rows = slice(start, min(start + block, len(Z)))
+        similarity = Z[rows] @ memory.T
+        mine = own[rows]
+        has = np.flatnonzero(mine >= 0)
+        similarity[has, mine[has]] = -np.inf
+        nearest = np.sort(np.argpartition(-similarity, k - 1, axis=1)[:, :k], axis=1)
+        agreement = np.maximum(np.take_along_axis(similarity, nearest, axis=1), 0.0)
+        pull = np.einsum("nk,nkd->nd", agreement, memory[nearest])
+        out[rows] = Z[rows] + np.float32(weight / k) * pull
+    out[np.abs(Z).sum(axis=1) == 0] = 0.0
+    return unit_rows(out)
+
+
 def neighbor_overlap(A: np.ndarray, B: np.ndarray, *, k: int = 20) -> float:
     """Mean share of the `k` nearest rows (cosine) that two embeddings of the same rows share.
 
