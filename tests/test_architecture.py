@@ -13,7 +13,7 @@ import omicllm
 
 SRC = Path(omicllm.__file__).parent
 FLOOR = {
-    "_version": 0, "_core": 0,
+    "_version": -1, "_core": 0,
     "spatial": 1, "codec": 1, "genome": 1, "sampling": 1, "stats": 1,
     "nn": 2, "train": 3, "model": 4,
     "pp": 5, "tl": 5, "get": 5, "io": 5, "datasets": 5, "metrics": 5, "_bridges": 5,

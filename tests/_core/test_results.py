@@ -7,8 +7,8 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pytest
-
 from helpers import round_trip, same_object, slots
+
 from omicllm._core import results
 from omicllm._core.results import Result
 

@@ -51,7 +51,7 @@ def test_progress(monkeypatch, capsys):
     assert list(log.progress(range(3), what="x", show_progress=True)) == [0, 1, 2]
     monkeypatch.setattr(settings, "show_progress", False)
     assert not log.progress_wanted()
-    assert log.progress_wanted(True)
+    assert log.progress_wanted(show_progress=True)
 
 
 def test_optional_names_the_pip_line():

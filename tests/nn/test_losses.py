@@ -11,6 +11,8 @@ import torch
 from omicllm.nn.losses import (
     AutoWeighted,
     info_nce,
+    neighbor_distillation,
+    neighbor_logits,
     pseudo_contrastive,
     self_paced_target,
     size_entropy,
@@ -123,3 +125,59 @@ def test_auto_weighted() -> None:
         module(losses[0])
     with pytest.raises(ValueError, match="at least 1"):
         AutoWeighted(0)
+
+
+def _unit(n: int, d: int, seed: int) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    return torch.nn.functional.normalize(torch.tensor(rng.normal(size=(n, d))), dim=1)
+
+
+def test_neighbor_logits_standardise_the_other_rows() -> None:
+    z = _unit(9, 4, 0)
+    logits = neighbor_logits(z @ z.T, 3.0)
+    assert (logits.diagonal() == -1e4).all()
+    for i in range(9):
+        others = np.delete((z @ z.T)[i].numpy(), i)
+        wanted = 3.0 * (others - others.mean()) / others.std()
+        np.testing.assert_allclose(np.delete(logits[i].numpy(), i), wanted, rtol=1e-6)
+    # Only order and spread count: weak similarities weigh as much as strong ones.
+    weak = neighbor_logits(0.05 * (z @ z.T) + 0.2, 3.0)
+    torch.testing.assert_close(weak, logits, rtol=1e-3, atol=1e-3)
+
+
+def test_neighbor_distillation_against_a_loop() -> None:
+    z, teacher = _unit(8, 3, 1), _unit(8, 5, 2)
+    total = 0.0
+    for i in range(8):
+        logs = []
+        for rows in (teacher, z):
+            s = np.delete((rows @ rows.T)[i].numpy(), i)
+            s = 2.0 * (s - s.mean()) / s.std()
+            logs.append(s - np.log(np.exp(s).sum()))
+        total -= (np.exp(logs[0]) * logs[1]).sum()
+    assert float(neighbor_distillation(z, teacher, 2.0)) == pytest.approx(total / 8)
+
+
+def test_neighbor_distillation_is_least_at_the_teacher() -> None:
+    teacher = _unit(40, 6, 3).requires_grad_()
+    z = _unit(40, 6, 4).requires_grad_()
+    same = neighbor_distillation(teacher.detach(), teacher, 3.0)
+    other = neighbor_distillation(z, teacher, 3.0)
+    assert same < other
+    other.backward()
+    assert teacher.grad is None and z.grad.abs().sum() > 0
+    optimizer = torch.optim.Adam([z], lr=0.05)
+    for _ in range(60):
+        optimizer.zero_grad()
+        unit = torch.nn.functional.normalize(z, dim=1)
+        loss = neighbor_distillation(unit, teacher, 3.0)
+        loss.backward()
+        optimizer.step()
+    assert float(loss) - float(same) < 0.3 * (float(other) - float(same))
+
+
+def test_neighbor_distillation_with_zero_rows() -> None:
+    z = _unit(6, 3, 5).index_fill(0, torch.tensor([2]), 0.0).requires_grad_()
+    loss = neighbor_distillation(z, _unit(6, 3, 6).index_fill(0, torch.tensor([2]), 0.0), 3.0)
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(z.grad).all()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import anndata as ad
 import numpy as np
 import pytest
+from helpers import only_declared_written, round_trip, same_object, slots
 
 import omicllm as ol
-from helpers import only_declared_written, round_trip, same_object, slots
 
 
 def test_hexagonal(tiny, tmp_path):

@@ -19,8 +19,8 @@ def listed(names: Iterable[Any], *, most: int = 10) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def missing(where: str, key: str, available: Iterable[Any], *, hint: str = "") -> KeyError:
-    """The error for a key that is not there; `hint` says which call or argument creates it."""
+def missing(key: str, where: str, available: Iterable[Any], *, hint: str = "") -> KeyError:
+    """The error for a key that is not in `where`; `hint` says which call or argument creates it."""
     msg = f"{key!r} is not in {where} (there: {listed(available)})."
     return _Readable(f"{msg} {hint}".strip())
 

@@ -45,7 +45,7 @@ def resolve(data: AnnData | MuData, mod: str | None = None) -> AnnData:
         msg = f"A MuData needs mod=: say which modality to use ({listed(modalities)})."
         raise ValueError(msg)
     if mod not in modalities:
-        raise missing("mdata.mod", mod, modalities, hint="Choose one of them with mod=.")
+        raise missing(mod, "mdata.mod", modalities, hint="Choose one of them with mod=.")
     return modalities[mod]
 
 
@@ -57,14 +57,14 @@ def matrix(adata: AnnData, layer: str | None = None) -> Any:
             raise ValueError(msg)
         return adata.X
     if layer not in adata.layers:
-        raise missing("adata.layers", layer, adata.layers, hint="Name one with layer=.")
+        raise missing(layer, "adata.layers", adata.layers, hint="Name one with layer=.")
     return adata.layers[layer]
 
 
 def obs_column(adata: AnnData, key: str, *, argument: str) -> np.ndarray:
     """Return a column of obs as an array; `argument` is the parameter that named it."""
     if key not in adata.obs:
-        raise missing("adata.obs", key, adata.obs, hint=f"Name a column with {argument}=.")
+        raise missing(key, "adata.obs", adata.obs, hint=f"Name a column with {argument}=.")
     return np.asarray(adata.obs[key])
 
 

@@ -7,10 +7,11 @@ import logging
 import random
 import sys
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import ModuleType
 
 
@@ -36,7 +37,9 @@ def attach(
             raise AttributeError(msg)
         if not names[name]:
             return importlib.import_module(f"{package}.{name}")
-        value = getattr(importlib.import_module(f"{package}.{names[name]}"), name)
+        with undisturbed():
+            module = importlib.import_module(f"{package}.{names[name]}")
+        value = getattr(module, name)
         setattr(sys.modules[package], name, value)  # later look-ups skip this function
         return value
 
@@ -46,21 +49,30 @@ def attach(
     return __getattr__, __dir__, public
 
 
-def quiet_import(name: str) -> ModuleType:
-    """Import a package that changes global state on import, and put that state back.
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put back what imports inside the block change for everybody.
 
-    ``import scvi`` reseeds Python's ``random``, adds warning filters and a log handler to its
-    own logger; a user who only called one of our verbs should notice none of it.
+    Heavy packages draw from Python's ``random`` when they are imported (scvi, lightning), add
+    warning filters (torch, lightning, sympy, scvi) and may touch the root logger; a user who
+    called one of our verbs should notice none of it.
     """
-    if name in sys.modules:
-        return sys.modules[name]
     state = random.getstate()
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     with warnings.catch_warnings():
+        try:
+            yield
+        finally:
+            random.setstate(state)
+            root.handlers[:] = handlers
+            root.setLevel(level)
+
+
+def quiet_import(name: str) -> ModuleType:
+    """Import a package without its warnings and without lasting changes of global state."""
+    if name in sys.modules:
+        return sys.modules[name]
+    with undisturbed():
         warnings.simplefilter("ignore")
-        module = importlib.import_module(name)
-    random.setstate(state)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    return module
+        return importlib.import_module(name)

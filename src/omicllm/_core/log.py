@@ -16,7 +16,7 @@ T = TypeVar("T")
 logger = logging.getLogger("omicllm")
 
 
-def progress_wanted(show_progress: bool | None = None) -> bool:
+def progress_wanted(*, show_progress: bool | None = None) -> bool:
     """Whether to draw a bar: the argument, else the setting, else only where a person looks."""
     choice = settings.show_progress if show_progress is None else show_progress
     if choice is not None:
@@ -32,7 +32,7 @@ def progress(
     show_progress: bool | None = None,
 ) -> Iterator[T]:
     """Iterate with a progress bar named `what`, or without one in non-interactive runs."""
-    if not progress_wanted(show_progress):
+    if not progress_wanted(show_progress=show_progress):
         yield from items
         return
     from tqdm.auto import tqdm

@@ -109,11 +109,11 @@ def _check_declared(result: Result) -> None:
 
 def _write_one(adata: AnnData, result: Result, done: list[tuple[Any, str, Any]]) -> None:
     keys = KEYS[result.verb]
-    written = {}
+    written: dict[str, list[str]] = {}
     for slot, value in result.values.items():
         attribute, key = keys.name(slot, result.key_added)
         target = getattr(adata, attribute)
-        done.append((target, key, target[key] if key in target else _ABSENT))
+        done.append((target, key, target.get(key, _ABSENT)))
         target[key] = value
         written[attribute] = [*written.get(attribute, []), key]
         logger.info("added %r to adata.%s", key, attribute)

@@ -46,7 +46,7 @@ def gene_embedding_df(
     name = f"X_{key}"
     if name not in adata.varm:
         raise checks.missing(
-            "adata.varm", name, adata.varm, hint=f"Make it with ol.tl.{key}(adata)."
+            name, "adata.varm", adata.varm, hint=f"Make it with ol.tl.{key}(adata)."
         )
     values = np.asarray(adata.varm[name])
     frame = pd.DataFrame(

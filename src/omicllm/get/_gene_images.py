@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 
 from omicllm._core import checks, docs, inputs
 from omicllm._core.names import positions
-from omicllm.spatial.sections import stored_grid
 from omicllm.spatial.images import rasterise
+from omicllm.spatial.sections import stored_grid
 
 if TYPE_CHECKING:
+    import numpy as np
     from collections.abc import Sequence
 
     from anndata import AnnData
@@ -57,10 +57,11 @@ def gene_images(
     if section is not None:
         chosen = [g for g in grids if g.name == section]
         if not chosen:
-            raise checks.missing("the sections", section, [g.name for g in grids])
+            raise checks.missing(section, "the sections", [g.name for g in grids])
         grids = chosen
     if len(grids) > 1:
-        msg = f"The grid holds several sections: name one with section= ({checks.listed(g.name for g in grids)})."
+        names = checks.listed(g.name for g in grids)
+        msg = f"The grid holds several sections: name one with section= ({names})."
         raise ValueError(msg)
     grid = grids[0]
     X = inputs.matrix(adata, layer)
@@ -74,7 +75,7 @@ def gene_images(
     return rasterise(block, grid.pixel, grid.shape, agg=grid.agg)
 
 
-def _columns(X: object, columns: np.ndarray) -> object:
+def _columns(X: Any, columns: np.ndarray) -> Any:
     """Some genes of a backed or dask matrix, read in blocks of rows."""
     from scipy import sparse
 

@@ -56,6 +56,7 @@ class OmicModel(BaseModelClass):
 
     #: Raised when a change makes older saved models unreadable.
     schema_version: ClassVar[int] = 1
+    history_: dict[str, Any] | None
 
     # -- training ---------------------------------------------------------------------------
 
@@ -77,7 +78,7 @@ class OmicModel(BaseModelClass):
         The caller's random state, working directory and warning filters are left alone; an
         interrupt comes out as KeyboardInterrupt with the model in evaluation mode.
         """
-        bar = progress_wanted(show_progress)
+        bar = progress_wanted(show_progress=show_progress)
         earlier = dict(self.history_ or {})
         self.history_, self.is_trained_ = {}, False
         with (
@@ -336,8 +337,9 @@ def _quiet_lightning() -> Iterator[None]:
         log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", module="lightning")  # noqa: TID251
+            message = ".*does not have many workers.*"
+            warnings.filterwarnings("ignore", message=message)  # noqa: TID251
             yield
     finally:
         for log, level in zip(loggers, levels, strict=True):

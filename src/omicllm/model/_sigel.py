@@ -208,10 +208,9 @@ class SIGEL(SIGELData):
         known = np.abs(self._memory).sum(axis=1) > 0
         place = np.where(known, np.cumsum(known) - 1, -1)
         own = np.where(own >= 0, place[own], -1)
-        return pulled(
-            raw, unit_rows(self._memory[known]), own,
-            k=self.params_["n_pull"], weight=self.params_["pull"],
-        )  # fmt: skip
+        k = parts.number_pulling(self.params_["n_pull"], int(known.sum()))
+        weight = self.params_["pull"]
+        return pulled(raw, unit_rows(self._memory[known]), own, k=k, weight=weight)
 
     # -- results ----------------------------------------------------------------------------
 
@@ -239,7 +238,7 @@ class SIGEL(SIGELData):
             return embedding.copy()
         names = [s.name for s in self.sections_]
         if section not in names:
-            raise checks.missing("the sections", section, names)
+            raise checks.missing(section, "the sections", names)
         return self.get_section_embeddings()[names.index(section)]
 
     def get_section_embeddings(self) -> np.ndarray:
@@ -296,7 +295,7 @@ class SIGEL(SIGELData):
         )
         names = [s.name for s in self.sections_]
         if section is not None and section not in names:
-            raise checks.missing("the sections", section, names)
+            raise checks.missing(section, "the sections", names)
         index = 0 if section is None else names.index(section)
         blocks = np.array_split(chosen, max(1, -(-len(chosen) // 1024)))
         return np.concatenate([self.encoder.reconstruct(images, b, index) for b in blocks])
@@ -316,12 +315,10 @@ class SIGEL(SIGELData):
             genes = np.sort(generator.choice(genes, 8000, replace=False))
         k = min(20, max(1, (len(genes) - 1) // 4))
         halves, scores = self.encoder.halves(images.take(genes), generator)
-        own, strength = np.arange(len(genes)), {k: self.params_[k] for k in ("n_pull", "pull")}
+        own, weight = np.arange(len(genes)), self.params_["pull"]
+        n_pull = parts.number_pulling(self.params_["n_pull"], len(genes))
         # Each half has itself for a memory: one made from all counts would be shared by both.
-        ours = [
-            pulled(z, unit_rows(z), own, k=strength["n_pull"], weight=strength["pull"])
-            for z in halves
-        ]
+        ours = [pulled(z, unit_rows(z), own, k=n_pull, weight=weight) for z in halves]
         return {
             "sigel": neighbor_overlap(*ours, k=k),
             "pca": neighbor_overlap(*scores, k=k),
@@ -352,8 +349,12 @@ class SIGEL(SIGELData):
             When another section shares fewer than 20 expressed genes with the model
             (projection encoder).
         """
+        return self._embed(adata, self.registry_["setup_args"])
+
+    def _embed(self, adata: AnnData, setup: Mapping[str, Any]) -> np.ndarray:
+        """Embed the genes of an object whose counts and sections are where `setup` says."""
         self._trained_embedding()
-        images = parts.images_of(adata, self.registry_["setup_args"], self.params_["max_pixels"])
+        images = parts.images_of(adata, setup, self.params_["max_pixels"])
         encoder = self.encoder
         if not parts.same_grids(images.sections, self.sections_):
             encoder = parts.transferred(self, images, inputs.gene_names(adata))
@@ -361,6 +362,26 @@ class SIGEL(SIGELData):
         raw[images.gene_total <= 0] = 0.0
         index = {name: i for i, name in enumerate(self.var_names_)}
         return self._pulled(raw, np.array([index.get(n, -1) for n in inputs.gene_names(adata)]))
+
+    @classmethod
+    def from_pretrained(cls, name: str = "mouse_olfactory_bulb") -> SIGEL:
+        """Load a model that comes with the package.
+
+        Parameters
+        ----------
+        name
+            ``"mouse_olfactory_bulb"``: trained with the defaults on section 1 of
+            :func:`omicllm.datasets.mouse_olfactory_bulb` (1,000 genes).
+
+        Returns
+        -------
+        A trained model without data: use :meth:`embed` or :meth:`load_query_data`.
+        """
+        from importlib.resources import as_file, files
+
+        checks.one_of("name", name, ("mouse_olfactory_bulb",))
+        with as_file(files("omicllm.model") / "weights" / f"sigel_{name}") as folder:
+            return cls.load(folder)
 
     @classmethod
     def load_query_data(cls, adata: AnnData, reference_model: SIGEL) -> SIGEL:

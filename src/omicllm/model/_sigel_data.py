@@ -47,7 +47,7 @@ class SIGELData(OmicModel):
         self.params_ = parts.resolved(preset, given)
         self.preset_ = preset
         if adata is not None:
-            OmicModel.__init__(self, adata)
+            super().__init__(adata)
             self._set_up_images(adata)
         else:
             self._without_data(description)
@@ -68,7 +68,7 @@ class SIGELData(OmicModel):
         spatial_key: str = "spatial",
         batch_key: str | None = None,
         grid_key: str = "spatial_grid",
-        input: str = "counts",  # noqa: A002  the word of the verb
+        input: str = "counts",
         **kwargs: Any,
     ) -> None:
         """Say where counts, coordinates and sections are.
@@ -165,7 +165,7 @@ class SIGELData(OmicModel):
         return self._images
 
     def _arrays_to_save(self) -> dict[str, np.ndarray]:
-        arrays = {}
+        arrays: dict[str, Any] = {}
         if self._embedding is not None and self._mixture is not None:
             arrays["embedding"], arrays["memory"] = self._embedding, self._memory
             arrays |= {f"mixture.{k}": v for k, v in self._mixture.get_state().items()}

@@ -106,8 +106,10 @@ class ProjectionEncoder:
         """Coordinates along the axes (n_genes, n_axes)."""
         return self._blocks(images, self.network.project)
 
-    def two_views(self, images: ImageSet, rng: np.random.Generator) -> list[torch.Tensor]:
-        """Project two halves of the data, with random sections left out where there are several.
+    def two_views(
+        self, images: ImageSet, rng: np.random.Generator, *, drop_sections: bool
+    ) -> list[torch.Tensor]:
+        """Project two halves of the data; each gene may be shown in random sections only.
 
         Counts are split by coins; other values cannot be, so that half of the pixels is shown.
         """
@@ -117,7 +119,7 @@ class ProjectionEncoder:
             half = torch.from_numpy(rng.random(images.n_pixels) < 0.5)
             half = half.to(self.network.axes.device)
             shown = [(images, half), (images, ~half)]
-        if len(images.sections) == 1:
+        if len(images.sections) == 1 or not drop_sections:
             return [self._blocks(x, partial(self.network.project, shown=m)) for x, m in shown]
         views = []
         for x, m in shown:
@@ -143,7 +145,7 @@ class ProjectionEncoder:
 
     def halves(self, images: ImageSet, rng: np.random.Generator) -> tuple[Halves, Halves]:
         """Embeddings of two halves of the data, and PCA scores of them at the same width."""
-        views = self.two_views(images, rng)
+        views = self.two_views(images, rng, drop_sections=False)
         gain, d = self.network.gain.cpu(), self.network.n_latent
         ours = [self._head(v).numpy() for v in views]
         return (ours[0], ours[1]), tuple((v / gain)[:, :d].numpy() for v in views)  # type: ignore
@@ -156,7 +158,7 @@ class ProjectionEncoder:
         full = self.project(images)
 
         def epoch(rng: np.random.Generator) -> Callable[[np.ndarray], tuple[torch.Tensor, ...]]:
-            first, second = self.two_views(images, rng)
+            first, second = self.two_views(images, rng, drop_sections=True)
             return lambda batch: (full[batch], first[batch], second[batch])
 
         data = GeneData(genes, batch_size, seed, epoch)
@@ -297,9 +299,9 @@ class TransformerEncoder:
         genes, share = np.flatnonzero(images.gene_total > 0), depth_shares(images)
         axes = spectrum_of(images, genes, self.params["n_latent"]).axes
         scores = []
-        for half in halves:
+        for part in halves:
             blocks = np.array_split(np.arange(images.n_genes), -(-images.n_genes // 2048))
-            parts = [section_residuals(half, half.dense(b), share) @ axes for b in blocks]
+            parts = [section_residuals(part, part.dense(b), share) @ axes for b in blocks]
             scores.append(np.concatenate(parts))
         return (ours[0], ours[1]), (scores[0], scores[1])
 
@@ -333,4 +335,4 @@ class TransformerEncoder:
         return self.networks
 
 
-ENCODERS = {"projection": ProjectionEncoder, "transformer": TransformerEncoder}
+ENCODERS: dict[str, Any] = {"projection": ProjectionEncoder, "transformer": TransformerEncoder}

@@ -28,7 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "gain_floor": 0.2,
     "gain_power": 0.25,
     "clip": 5.0,
-    "pull": 1.0,
+    "pull": 0.8,
     "n_pull": 20,
     "sharpness": 3.0,
     "contrast_weight": 0.0,
@@ -99,6 +99,11 @@ def number_of_clusters(asked: int | None, n_expressed: int, *, capped: bool = Fa
     return int(asked)
 
 
+def number_pulling(asked: int, n_genes: int) -> int:
+    """Neighbours a gene is drawn to: as asked, but at most a tenth of the genes there are."""
+    return max(1, min(asked, n_genes // 10))
+
+
 def images_of(adata: AnnData, setup: Mapping[str, Any], max_pixels: int) -> ImageSet:
     """Gene images of an object that was set up; values are checked first."""
     X = inputs.gene_major(inputs.matrix(adata, setup["layer"]))
@@ -152,10 +157,15 @@ def order_of(saved: np.ndarray, wanted: np.ndarray) -> list[int]:
 
 
 def kmeans_centres(Z: np.ndarray, k: int, seed: int) -> np.ndarray:
-    """Start of the mixture: the best of five k-means runs, which EM alone does not find."""
+    """Start of the mixture: k-means, the best of five runs where that is cheap.
+
+    EM moves little, so that its start decides; k-means++ alone merges patterns.
+    """
     from sklearn.cluster import KMeans
 
-    return KMeans(k, n_init=5, random_state=seed).fit(Z).cluster_centers_.astype(np.float64)
+    runs = 5 if len(Z) * k < 500_000 else 1
+    found = KMeans(k, n_init=runs, max_iter=50, random_state=seed).fit(Z)
+    return found.cluster_centers_.astype(np.float64)
 
 
 def curve(mixture: Any) -> Any:

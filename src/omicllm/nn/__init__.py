@@ -6,9 +6,11 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "AutoWeighted": "losses",
+        "ImageProjection": "projection",
         "MaskedAutoencoder": "masked_autoencoder",
         "StudentTMixture": "student_t",
         "info_nce": "losses",
+        "neighbor_distillation": "losses",
         "pseudo_contrastive": "losses",
         "self_paced_target": "losses",
         "sincos_positions": "positions",

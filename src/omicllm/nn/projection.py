@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 if TYPE_CHECKING:
+    import numpy as np
     from collections.abc import Sequence
 
 __all__ = ["ImageProjection"]
@@ -108,7 +108,7 @@ class ImageProjection(nn.Module):
     def project_sections(
         self, counts: torch.Tensor, shown: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The part of :meth:`project` that each section contributes, (n_sections, batch, n_axes)."""
+        """Part of :meth:`project` from each section, (n_sections, batch, n_axes)."""
         r = self.residuals(counts)
         r = r if shown is None else r * shown
         pairs = zip(self.bounds[:-1], self.bounds[1:], strict=True)

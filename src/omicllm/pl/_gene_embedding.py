@@ -65,13 +65,13 @@ def gene_embedding(
     name = f"X_{key}_umap"
     if name not in source.varm:
         raise checks.missing(
-            "adata.varm", name, source.varm, hint=f"Make it with ol.tl.{key}(adata, umap=True)."
+            name, "adata.varm", source.varm, hint=f"Make it with ol.tl.{key}(adata, umap=True)."
         )
     xy = np.asarray(source.varm[name], dtype=float)
     column = color or f"{key}_cluster"
     if column not in source.var:
-        raise checks.missing("adata.var", column, source.var, hint="Name one with color=.")
-    marked = positions(as_list(labels), source.var_names, argument="labels") if labels else []
+        raise checks.missing(column, "adata.var", source.var, hint="Name one with color=.")
+    marked = positions(as_list(labels or []), source.var_names, argument="labels")
     if ax is None:
         _, ax = plt.subplots(figsize=(6, 5), layout="constrained")
     seen = np.isfinite(xy).all(axis=1)

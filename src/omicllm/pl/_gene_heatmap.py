@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from omicllm._core import checks, docs, inputs
-from omicllm.spatial.sections import stored_grid
 from omicllm.pl._panels import draw_image, finish, panels
 from omicllm.spatial.images import rasterise
+from omicllm.spatial.sections import stored_grid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +76,7 @@ def gene_heatmap(
     column = groupby or f"{key}_cluster"
     if column not in source.var:
         raise checks.missing(
-            "adata.var", column, source.var, hint=f"Make it with ol.tl.{key}(adata)."
+            column, "adata.var", source.var, hint=f"Make it with ol.tl.{key}(adata)."
         )
     found = [g for g in stored_grid(source, grid_key) if section in (None, g.name)]
     if len(found) != 1:
@@ -88,7 +88,7 @@ def gene_heatmap(
     names = [str(g) for g in groups] if groups is not None else list(sizes.index[:n_groups])
     for name in names:
         if name not in labels.categories:
-            raise checks.missing(f"adata.var[{column!r}]", name, labels.categories)
+            raise checks.missing(name, f"adata.var[{column!r}]", labels.categories)
     X = inputs.gene_major(inputs.matrix(source, layer))[grid.rows]
     depth = np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
     total = np.asarray(X.sum(axis=0), dtype=np.float64).ravel()

@@ -8,8 +8,8 @@ import numpy as np
 
 from omicllm._core import docs, inputs
 from omicllm.get._gene_images import gene_images
-from omicllm.spatial.sections import stored_grid
 from omicllm.pl._panels import as_list, draw_image, finish, panels
+from omicllm.spatial.sections import stored_grid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -48,9 +48,8 @@ def training_history(
         adata = inputs.resolve(source, mod)
         entry = adata.uns.get(key, {})
         if "history" not in entry:
-            raise checks.missing(
-                f"adata.uns[{key!r}]", "history", entry, hint=f"Run ol.tl.{key}(adata)."
-            )
+            name, hint = "history", f"Run ol.tl.{key}(adata)."
+            raise checks.missing(name, f"adata.uns[{key!r}]", entry, hint=hint)
         curves = entry["history"]
     curves = {k: np.asarray(v, dtype=float).ravel() for k, v in curves.items()}
     curves = {k: v for k, v in curves.items() if len(v)}

@@ -76,7 +76,7 @@ def spatial_grid(
         on one pixel of an array.
     """
     source = inputs.resolve(adata, mod)
-    options = {
+    options: dict[str, Any] = {
         "spatial_key": spatial_key,
         "method": method,
         "batch_key": batch_key,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
@@ -43,7 +43,7 @@ def rasterise(
     if sparse.issparse(X):
         X = sparse.csc_matrix(X)
         # int32 halves the index traffic; a block of images of 2**31 pixels would be 8 GiB.
-        dtype = np.int32 if images.size < 2**31 else np.int64
+        dtype: Any = np.int32 if images.size < 2**31 else np.int64
         flat = np.repeat(np.arange(n_genes, dtype=dtype) * dtype(n_pixels), np.diff(X.indptr))
         flat += pixel.astype(dtype, copy=False)[X.indices]
         if alone:

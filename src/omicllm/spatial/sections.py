@@ -62,7 +62,7 @@ def stored_grid(adata: AnnData, key: str = "spatial_grid") -> list[SectionGrid]:
     """
     if key not in adata.obsm or key not in adata.uns:
         raise checks.missing(
-            "adata.obsm", key, adata.obsm, hint="Make the grid with ol.pp.spatial_grid(adata)."
+            key, "adata.obsm", adata.obsm, hint="Make the grid with ol.pp.spatial_grid(adata)."
         )
     return section_grids(adata, adata.obsm[key], adata.uns[key])
 
@@ -173,7 +173,7 @@ def _has_array(adata: AnnData) -> bool:
 def _array_position(adata: AnnData, key: str) -> np.ndarray:
     if key not in adata.obs:
         raise checks.missing(
-            "adata.obs", key, adata.obs, hint="Array positions are needed; or use method='bin'."
+            key, "adata.obs", adata.obs, hint="Array positions are needed; or use method='bin'."
         )
     values = np.asarray(adata.obs[key], dtype=np.float64)
     if not np.all(np.isfinite(values)) or np.any(values != np.rint(values)):
@@ -185,7 +185,7 @@ def _array_position(adata: AnnData, key: str) -> np.ndarray:
 def _coordinates(adata: AnnData, spatial_key: str) -> np.ndarray:
     if spatial_key not in adata.obsm:
         raise checks.missing(
-            "adata.obsm", spatial_key, adata.obsm,
+            spatial_key, "adata.obsm", adata.obsm,
             hint="Spot coordinates are needed: name their entry with spatial_key=.",
         )
     where = f"adata.obsm[{spatial_key!r}]"

@@ -104,6 +104,15 @@ def neighbor_overlap(A: np.ndarray, B: np.ndarray, *, k: int = 20) -> float:
         Embeddings (n, d_a) and (n, d_b), rows in the same order.
     k
         Neighbours compared; lowered to n - 1 where there are fewer rows.
+
+    Returns
+    -------
+    Between 0 and 1; about k / (n - 1) for unrelated embeddings.
+
+    Raises
+    ------
+    ValueError
+        When the numbers of rows differ, or there are fewer than two.
     """
     if len(A) != len(B):
         msg = f"The embeddings have {len(A)} and {len(B)} rows; the same rows are needed."
@@ -134,6 +143,15 @@ def neighbor_recall(
         Number of neighbours.
     rows
         Bool (n,): rows the mean is taken over; all by default. Other rows may be neighbours.
+
+    Returns
+    -------
+    Between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        When the number of labels is not that of the rows.
     """
     labels = np.asarray(labels)
     if len(labels) != len(Z):

@@ -75,10 +75,9 @@ def cross_validated_axes(
         axes, held_out, trace = _by_iteration(residual, part % min(folds, 3), n_pixels, k, rng)
     held_out, trace = held_out / n_genes, trace / n_genes
     left = n_pixels - k
-    if left > k // 4:
-        rest = (trace - held_out.sum()) / left
-    else:  # too few axes are left to speak of: the trailing ones are noise
-        rest = float(np.median(held_out[k // 4 :]))
+    # Where too few axes are left to speak of, the trailing ones are noise.
+    few = left <= k // 4
+    rest = np.median(held_out[k // 4 :]) if few else (trace - held_out.sum()) / left
     sign = np.where(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])] < 0, -1.0, 1.0)
     axes = np.ascontiguousarray((axes * sign).astype(np.float32))
     return Spectrum(axes, held_out, max(float(rest), 1e-6))

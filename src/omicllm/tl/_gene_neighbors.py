@@ -65,7 +65,7 @@ def gene_neighbors(
     name = f"X_{key}"
     if name not in source.varm:
         raise checks.missing(
-            "adata.varm", name, source.varm, hint=f"Make it with ol.tl.{key}(adata)."
+            name, "adata.varm", source.varm, hint=f"Make it with ol.tl.{key}(adata)."
         )
     n_neighbors = checks.whole_number("n_neighbors", n_neighbors)
     Z = np.asarray(source.varm[name], dtype=np.float32)
@@ -100,7 +100,7 @@ def gene_graph(
     graph, _, _ = fuzzy_simplicial_set(
         np.zeros((n, 1), dtype=np.float32),
         k + 1,
-        np.random.RandomState(0),  # noqa: NPY002  unused: the neighbours are given
+        np.random.RandomState(0),  # unused: the neighbours are given
         "cosine",
         knn_indices=np.hstack([itself, index]),
         knn_dists=np.hstack([np.zeros((n, 1), dtype=np.float32), distance]),

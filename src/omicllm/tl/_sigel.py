@@ -27,7 +27,7 @@ def sigel(
     adata: AnnData | MuData,
     *,
     layer: str | None = None,
-    input: Literal["counts", "values"] = "counts",  # noqa: A002  names what X holds
+    input: Literal["counts", "values"] = "counts",
     n_clusters: int | None = None,
     n_latent: int | None = None,
     max_epochs: int | None = None,
@@ -77,7 +77,7 @@ def sigel(
         A trained :class:`omicllm.model.SIGEL`, or the folder of a saved one: its encoder is
         applied instead of training.
     save
-        Folder to save the trained model to; the path is kept in ``uns["sigel"]["model_dir"]``.
+        New folder to save the model to; the path is kept in ``uns["sigel"]["model_dir"]``.
     {rng}
     {accelerator}
     {devices}
@@ -132,7 +132,7 @@ def sigel(
     names = inputs.gene_names(source)
     if save is not None:
         checks.free_folder(save)
-    options = {"spatial_key": spatial_key, "batch_key": batch_key}
+    options: dict[str, Any] = {"spatial_key": spatial_key, "batch_key": batch_key}
     made = None
     if _stored_grid_serves(source, batch_key):
         position, arrays = np.asarray(source.obsm[_GRID]), source.uns[_GRID]
@@ -142,8 +142,9 @@ def sigel(
     inputs.check_expression(
         X, names, counts=input == "counts", layer=layer, layers=source.layers
     )
+    folder = None
     if model is not None and not isinstance(model, SIGEL):
-        model = SIGEL.load(model)
+        folder, model = str(model), SIGEL.load(model)
     lent = _lend(source, X, names, position, arrays, batch_key)
     seed = rngs.seed_of(rng)
     with shell(SIGEL, lent):
@@ -158,11 +159,12 @@ def sigel(
                 devices=devices, show_progress=show_progress,
             )  # fmt: skip
             values, extra = _from_training(trained, batch_key, seed)
-            if save is not None:
-                trained.save(save, overwrite=True)
-                extra["model_dir"] = str(save)
         else:
-            values, extra = _from_model(model, lent)
+            trained = model
+            values, extra = _from_model(model, lent, batch_key), {"model_dir": folder}
+        if save is not None:
+            trained.save(save)
+            extra["model_dir"] = str(save)
     if umap:
         empty = values["var:{root}_empty"]
         values["varm:X_{root}_umap"] = _umap(values["varm:X_{root}"], ~empty, seed)
@@ -213,8 +215,10 @@ def _from_training(
     return _values(model, model.get_gene_embedding()), extra
 
 
-def _from_model(model: SIGEL, lent: AnnData) -> tuple[dict[str, Any], dict[str, Any]]:
-    return _values(model, model.embed(lent)), {"model_dir": getattr(model, "dir_", None)}
+def _from_model(model: SIGEL, lent: AnnData, batch_key: str | None) -> dict[str, Any]:
+    # Counts, sections and grid are where the verb put them, wherever the model's own data had them.
+    here = {"layer": None, "batch_key": batch_key, "grid_key": _GRID}
+    return _values(model, model._embed(lent, {**model.registry_["setup_args"], **here}))
 
 
 def _values(model: SIGEL, Z: np.ndarray) -> dict[str, Any]:

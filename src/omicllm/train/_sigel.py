@@ -32,7 +32,7 @@ class _Plan(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Adam over what is trained; a one-cycle schedule where the number of steps is known."""
-        optimizer = torch.optim.Adam(self.module.parameters(), lr=self.lr)
+        optimizer = torch.optim.Adam(self.module.parameters(), lr=self.lr, fused=True)
         if self.n_steps is None:
             return optimizer
         schedule = torch.optim.lr_scheduler.OneCycleLR(

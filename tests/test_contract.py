@@ -1,0 +1,435 @@
+"""What every verb and every model class keeps to. A new one adds a case to a list here."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import numpy as np
+import pytest
+import torch
+from conftest import make_tiny
+from helpers import ATTRIBUTES, only_declared_written, round_trip, same, same_object, slots
+
+import omicllm as ol
+from omicllm._core.keys import KEYS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def sections():
+    """Two sections of the small set."""
+    first, second = make_tiny(), make_tiny(seed=1)
+    return ad.concat({"a": first, "b": second[:60]}, label="slide", index_unique="-")
+
+
+def embedded():
+    """The small set with an embedding whose genes 3 and 4 are empty."""
+    adata = make_tiny()
+    Z = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    Z[3:5] = 0
+    adata.varm["X_sigel"] = Z
+    return adata
+
+
+@dataclass
+class Verb:
+    """One call of a verb: how to make the object, and what else the verb may write."""
+
+    name: str
+    make: Callable[[], ad.AnnData] = make_tiny
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
+    id: str = ""
+
+    def __call__(self, adata, **more):
+        namespace, name = self.name.split(".")
+        return getattr(getattr(ol, namespace), name)(adata, **self.kwargs, **more)
+
+    @property
+    def seeded(self) -> bool:
+        import inspect
+
+        namespace, name = self.name.split(".")
+        return "rng" in inspect.signature(getattr(getattr(ol, namespace), name)).parameters
+
+
+VERBS = [
+    Verb("pp.spatial_grid", id="hex"),
+    Verb("pp.spatial_grid", kwargs={"method": "bin", "n_pixels": 60, "agg": "mean"}, id="bin"),
+    Verb("pp.spatial_grid", sections, {"batch_key": "slide"}, id="sections"),
+    Verb("tl.sigel", also=("pp.spatial_grid",), id="default"),
+    Verb("tl.sigel", kwargs={"max_epochs": 2}, also=("pp.spatial_grid",), id="trained"),
+    Verb("tl.sigel", sections, {"batch_key": "slide", "max_epochs": 1}, ("pp.spatial_grid",), "two"),
+    Verb(
+        "tl.sigel", kwargs={"preset": "paper", "max_epochs": 2}, also=("pp.spatial_grid",),
+        id="paper",
+    ),
+    Verb("tl.gene_neighbors", embedded, {"n_neighbors": 5}, id="default"),
+]  # fmt: skip
+every_verb = pytest.mark.parametrize("verb", [pytest.param(v, id=f"{v.name}-{v.id}") for v in VERBS])
+seeded_verb = pytest.mark.parametrize(
+    "verb", [pytest.param(v, id=f"{v.name}-{v.id}") for v in VERBS if v.seeded]
+)
+#: Storages cost a run each: one case per verb is enough.
+one_of_each = pytest.mark.parametrize(
+    "verb", [pytest.param(v, id=v.name) for v in {v.name: v for v in reversed(VERBS)}.values()]
+)
+
+
+def written(adata, before: dict[str, set[str]]) -> dict[str, Any]:
+    """Everything that was not there before."""
+    return {
+        f"{a}:{k}": getattr(adata, a)[k] for a in ATTRIBUTES for k in slots(adata)[a] - before[a]
+    }
+
+
+def agree(left: dict[str, Any], right: dict[str, Any]) -> None:
+    assert set(left) == set(right)
+    for key in left:
+        assert same(left[key], right[key]), key
+
+
+def test_every_verb_has_a_case():
+    assert {v.name for v in VERBS} == set(KEYS)
+
+
+@every_verb
+def test_writes_declared_keys_only_and_survives_a_file(verb, tmp_path):
+    adata = verb.make()
+    before = slots(adata)
+    X = adata.X.copy()
+    assert verb(adata) is None
+    only_declared_written(before, adata, verb.name, *verb.also)
+    new = written(adata, before)
+    assert new, "the verb wrote something"
+    assert (abs(adata.X - X)).sum() == 0, "X is as it was"
+    for name, value in new.items():
+        if hasattr(value, "dtype") and value.dtype.kind == "f" and not name.startswith("uns"):
+            assert value.dtype == np.float32, name
+    round_trip(adata, tmp_path)
+
+
+@every_verb
+def test_copy_leaves_the_object(verb):
+    adata = verb.make()
+    untouched = adata.copy()
+    out = verb(adata, copy=True)
+    same_object(adata, untouched)
+    assert out is not adata
+    before = slots(adata)
+    verb(adata)
+    agree(written(out, before), written(adata, before))
+
+
+@every_verb
+def test_key_added_replaces_the_root_everywhere(verb):
+    adata, root = verb.make(), KEYS[verb.name].root
+    before = slots(adata)
+    plain = written(verb(adata, copy=True), before)
+    verb(adata, key_added="foo")
+    only_declared_written(before, adata, verb.name, *verb.also, key_added="foo")
+    named = written(adata, before)
+    assert set(named) == {
+        k.replace(root, "foo") if not k.endswith(":spatial_grid") or root == "spatial_grid" else k
+        for k in plain
+    }
+    for key, value in plain.items():
+        if not key.startswith("uns"):
+            other = key if key == "obsm:spatial_grid" and root != key[5:] else key.replace(root, "foo")
+            assert same(value, named[other])
+
+
+@every_verb
+def test_mudata(verb):
+    import mudata as md
+
+    adata = verb.make()
+    before = slots(adata)
+    mdata = md.MuData({"rna": adata.copy(), "other": adata.copy()[:, :3].copy()})
+    untouched = mdata["other"].copy()
+    with pytest.raises(ValueError, match="needs mod=.*'rna'"):
+        verb(mdata)
+    with pytest.raises(KeyError, match="'dna' is not in mdata.mod"):
+        verb(mdata, mod="dna")
+    same_object(mdata["rna"], adata)
+    out = verb(mdata, mod="rna", copy=True)
+    same_object(mdata["rna"], adata)
+    assert verb(mdata, mod="rna") is None
+    verb(adata)
+    for modality in (mdata["rna"], out["rna"]):
+        agree(written(modality, before), written(adata, before))
+    same_object(mdata["other"], untouched)
+    with pytest.raises(ValueError, match="which has no modalities"):
+        verb(adata, mod="rna")
+
+
+def stored(adata, how: str, path):
+    """The same object with X stored in another way."""
+    if how == "backed":
+        adata.write_h5ad(path / "a.h5ad")
+        return ad.read_h5ad(path / "a.h5ad", backed="r")
+    if how == "dask":
+        adata.write_h5ad(path / "a.h5ad")
+        adata.X = ad.experimental.read_lazy(path / "a.h5ad").X
+        return adata
+    if how == "view":
+        wider = ad.concat([adata, adata[:7]], index_unique="-", merge="same")
+        wider.varm.update(adata.varm)
+        return wider[: adata.n_obs]
+    change = {
+        "dense": lambda X: X.toarray(),
+        "csc": lambda X: X.tocsc(),
+        "float64": lambda X: X.astype(np.float64),
+        "int": lambda X: X.toarray().astype(np.int64),
+    }
+    adata.X = change[how](adata.X)
+    return adata
+
+
+@pytest.mark.parametrize("how", ["dense", "csc", "float64", "int", "view", "backed", "dask"])
+@one_of_each
+def test_same_numbers_from_every_storage(verb, how, tmp_path):
+    wanted, adata = verb.make(), stored(verb.make(), how, tmp_path)
+    before = slots(wanted)
+    verb(wanted)
+    if how == "view":
+        assert adata.is_view
+    verb(adata)
+    agree(written(adata, before), written(wanted, before))
+
+
+@one_of_each
+def test_lazy_object(verb, tmp_path):
+    wanted = verb.make()
+    before = slots(wanted)
+    wanted.write_h5ad(tmp_path / "a.h5ad")
+    lazy = ad.experimental.read_lazy(tmp_path / "a.h5ad")
+    out = verb(lazy, copy=True)
+    verb(wanted)
+    agree(written(out, before), written(wanted, before))
+    assert slots(lazy)["varm"] == before["varm"] and slots(lazy)["obsm"] == before["obsm"]
+
+
+@seeded_verb
+def test_seeds_and_the_state_of_others(verb):
+    results = []
+    adata = verb.make()
+    before = slots(adata)
+    random.seed(3), np.random.seed(3), torch.manual_seed(3)  # noqa: TID251
+    state = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    for seed in (5, np.int64(5), np.random.default_rng(5)):
+        one = adata.copy()
+        verb(one, rng=seed)
+        results.append(written(one, before))
+    now = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    assert now == state
+    agree(results[0], results[1])
+    root = f"uns:{KEYS[verb.name].root}"
+    assert results[0][root]["params"]["rng"] == 5
+    assert results[2][root]["params"]["rng"] == "generator"
+    with pytest.raises(TypeError, match="rng must be"):
+        verb(adata, rng="a")
+    same_object(adata, verb.make())
+
+
+# -- model classes --------------------------------------------------------------------------
+
+
+@dataclass
+class Model:
+    """One model class: how to make and train it, what it gives, and which plan it trains with."""
+
+    name: str
+    plan: str
+    make: Callable[[], ad.AnnData] = make_tiny
+    setup: dict[str, Any] = field(default_factory=dict)
+    init: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+    id: str = ""
+
+    @property
+    def cls(self):
+        return getattr(ol.model, self.name)
+
+    def untrained(self, adata):
+        self.cls.setup_anndata(adata, **self.setup)
+        return self.cls(adata, **self.init)
+
+    def __call__(self, adata):
+        model = self.untrained(adata)
+        model.train(**self.train)
+        return model
+
+    @staticmethod
+    def rows(model) -> dict[str, np.ndarray]:
+        """Results with one row per gene."""
+        return {
+            "embedding": model.get_gene_embedding(),
+            "clusters": model.get_cluster_probabilities().to_numpy(),
+        }
+
+    @staticmethod
+    def from_data(model) -> np.ndarray:
+        """A result that goes through the weights and the data."""
+        return model.get_reconstruction()
+
+
+TWO = {"pretrain_epochs": 2, "refine_epochs": 2}
+MODELS = [
+    Model("SIGEL", "DistillationPlan", train=TWO, id="default"),
+    Model("SIGEL", "DistillationPlan", sections, {"batch_key": "slide"}, train=TWO, id="sections"),
+    Model("SIGEL", "MaskedPlan", init={"preset": "paper"}, train=TWO, id="paper"),
+]
+every_model = pytest.mark.parametrize("case", [pytest.param(m, id=f"{m.name}-{m.id}") for m in MODELS])
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    """An empty working directory that must stay empty."""
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    yield folder
+    assert list(folder.iterdir()) == []
+
+
+def test_every_model_has_a_case():
+    assert {m.name for m in MODELS} == set(ol.model.__all__)
+
+
+@every_model
+def test_train_save_load(case, nowhere, tmp_path):
+    adata = case.make()
+    X = adata.X.copy()
+    model = case(adata)
+    assert model.is_trained_ and not model.module.training
+    assert (abs(adata.X - X)).sum() == 0
+    lengths = {k: len(v) for k, v in model.history_.items()}
+    assert lengths["pretrain_loss"] == 2 and lengths["refine_loss"] >= 1
+    assert all(np.isfinite(np.asarray(v, dtype=float)).all() for v in model.history_.values())
+    model.save(tmp_path / "model")
+    assert {p.name for p in (tmp_path / "model").iterdir()} == {"model.safetensors", "model.json"}
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        model.save(tmp_path / "model")
+    model.save(tmp_path / "model", overwrite=True)
+    loaded = case.cls.load(tmp_path / "model", case.make())
+    assert loaded.is_trained_ and not loaded.module.training
+    for name, value in case.rows(model).items():
+        np.testing.assert_array_equal(case.rows(loaded)[name], value, err_msg=name)
+    np.testing.assert_array_equal(case.from_data(loaded), case.from_data(model))
+    assert set(loaded.history_) == set(model.history_)
+    for key, value in model.history_.items():
+        np.testing.assert_allclose(np.ravel(loaded.history_[key]), np.ravel(value))
+    loaded.save(tmp_path / "again")
+    again = (tmp_path / "again" / "model.safetensors").read_bytes()
+    assert again == (tmp_path / "model" / "model.safetensors").read_bytes()
+
+
+@every_model
+def test_load_goes_by_gene_name(case, tmp_path):
+    model = case(case.make())
+    model.save(tmp_path / "model")
+    order = np.random.default_rng(0).permutation(model.get_gene_embedding().shape[0])
+    permuted = case.make()[:, order].copy()
+    loaded = case.cls.load(tmp_path / "model", permuted)
+    for name, value in case.rows(model).items():
+        np.testing.assert_array_equal(case.rows(loaded)[name], value[order], err_msg=name)
+    np.testing.assert_array_equal(case.from_data(loaded), case.from_data(model)[order])
+    other = case.make()
+    other.var_names = [f"Other{i}" for i in range(other.n_vars)]
+    for bad, message in (
+        (other, "40 of them are not in adata.var_names"),
+        (case.make()[:, :30].copy(), "10 of them are not"),
+    ):
+        before = bad.copy()
+        with pytest.raises(ValueError, match=message):
+            case.cls.load(tmp_path / "model", bad)
+        same_object(bad, before)
+
+
+@every_model
+def test_load_without_data(case, tmp_path):
+    model = case(case.make())
+    model.save(tmp_path / "model")
+    loaded = case.cls.load(tmp_path / "model")
+    for name, value in case.rows(model).items():
+        np.testing.assert_array_equal(case.rows(loaded)[name], value, err_msg=name)
+    with pytest.raises(ValueError, match=r"pass adata to \w+.load"):
+        case.from_data(loaded)
+    with pytest.raises(FileNotFoundError, match="no saved model"):
+        case.cls.load(tmp_path / "elsewhere")
+    description = tmp_path / "model" / "model.json"
+    text = description.read_text()
+    description.write_text(text.replace('"schema_version": 1', '"schema_version": 99'))
+    with pytest.raises(ValueError, match="schema 99"):
+        case.cls.load(tmp_path / "model")
+    description.write_text(text.replace(f'"class": "{case.name}"', '"class": "Other"'))
+    with pytest.raises(ValueError, match="holds a Other"):
+        case.cls.load(tmp_path / "model")
+
+
+@every_model
+def test_an_interrupt_leaves_everything_usable(case, nowhere, monkeypatch):
+    from omicllm.train import _sigel as plans
+
+    adata = case.make()
+    model = case.untrained(adata)
+    untouched = adata.copy()
+    with monkeypatch.context() as patch:
+        calls = []
+
+        def stop(self, batch, number):
+            calls.append(number)
+            raise KeyboardInterrupt
+
+        patch.setattr(getattr(plans, case.plan), "training_step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            model.train(**case.train)
+    assert calls == [0]
+    assert not model.module.training and not model.is_trained_
+    same_object(adata, untouched)
+    with pytest.raises(RuntimeError, match="not trained yet"):
+        model.get_gene_embedding()
+    model.train(**case.train)
+    assert np.isfinite(model.get_gene_embedding()).all()
+
+
+@every_model
+def test_training_goes_on(case, nowhere):
+    model = case(case.make())
+    first = len(model.history_["pretrain_loss"])
+    model.train(pretrain_epochs=3, refine_epochs=0)
+    assert len(model.history_["pretrain_loss"]) == first + 3
+
+
+def test_an_interrupted_verb_writes_nothing(tiny, nowhere, monkeypatch):
+    from omicllm.train import _sigel as plans
+
+    def stop(self, batch, number):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plans.DistillationPlan, "training_step", stop)
+    untouched = tiny.copy()
+    with pytest.raises(KeyboardInterrupt):
+        ol.tl.sigel(tiny, max_epochs=3)
+    same_object(tiny, untouched)
+
+
+def test_verbs_leave_no_trace_in_the_stores_of_scvi(tiny, nowhere):
+    ol.model.SIGEL.setup_anndata(tiny)
+    model = ol.model.SIGEL(tiny)
+    own = {k: v for k, v in tiny.uns.items() if k.startswith("_scvi")}
+    stores = [
+        ol.model.SIGEL._setup_adata_manager_store,
+        *ol.model.SIGEL._per_instance_manager_store.values(),
+    ]
+    before = [set(s) for s in stores]
+    ol.tl.sigel(tiny, max_epochs=1)
+    assert [set(s) for s in stores] == before
+    assert {k: v for k, v in tiny.uns.items() if k.startswith("_scvi")} == own
+    model.train()
+    assert np.isfinite(model.get_gene_embedding()).all()
