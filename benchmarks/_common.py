@@ -10,9 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-DATA = Path(
-    os.environ.get("OMICLLM_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
-)
+DATA = Path(os.environ.get("OMICLLM_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
 def tissue(name: str):

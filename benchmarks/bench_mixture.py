@@ -2,9 +2,8 @@
 
 N = 16,060 genes, K = 500 components, D = 32 dimensions, made-up data. Iterations go on from
 a fitted start, so that k-means++ is not in the time; the best of some repeats is shown, as the
-machine may be shared. The published code
-needs about 360 CPU seconds per iteration at this size (extrapolated from smaller ones), because it
-forms an N x N product for every component.
+machine may be shared. The published code needs about 360 CPU seconds per iteration at this size
+(extrapolated from smaller ones), because it forms an N x N product for every component.
 """
 
 from __future__ import annotations

@@ -67,9 +67,7 @@ def main() -> None:
                 "PCA-32, log": pca(plain_images(adata), 32, seed),
             }
             for name, Z in found.items():
-                results.setdefault(name, []).append(
-                    scores(Z, program, range(args.kmeans_seeds))
-                )
+                results.setdefault(name, []).append(scores(Z, program, range(args.kmeans_seeds)))
         for name, values in results.items():
             mean, sd = np.mean(values, axis=0), np.std(values, axis=0)
             rows.append(

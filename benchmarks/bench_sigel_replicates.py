@@ -1,4 +1,4 @@
-"""Replicate agreement: do genes have the same neighbours in two sections embedded apart?
+"""Replicate agreement: the neighbours of genes in two sections that are embedded apart.
 
 Mean overlap of the 20 nearest genes (cosine) between `st_hippo1` and `st_hippo2`, over the genes
 with at least 100 counts in both, beside PCA of gene images. Also: agreement between seeds.

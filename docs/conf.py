@@ -56,6 +56,7 @@ myst_heading_anchors = 3
 nb_execution_mode = os.environ.get("OMICLLM_DOCS_EXECUTE", "force")
 nb_execution_raise_on_error = True
 nb_execution_timeout = 900
+nb_execution_in_temp = True  # notebooks save files; their folder stays clean
 
 autosummary_generate = False  # the stubs are written below
 autodoc_typehints = "description"

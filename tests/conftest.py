@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# The arrays of the tests are too small to share out; threads only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import matplotlib as mpl
 import numpy as np
 import pytest

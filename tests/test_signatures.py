@@ -22,7 +22,9 @@ def _public(namespaces):
     for namespace in namespaces:
         module = importlib.import_module(f"omicllm.{namespace}")
         for name in module.__all__:
-            yield pytest.param(f"{namespace}.{name}", getattr(module, name), id=f"{namespace}.{name}")
+            yield pytest.param(
+                f"{namespace}.{name}", getattr(module, name), id=f"{namespace}.{name}"
+            )
 
 
 @pytest.mark.parametrize("name,function", public("pp", "tl"))

@@ -92,7 +92,8 @@ def test_mudata(adata):
 def test_storable(adata, tmp_path):
     adata.uns["entry"] = results.storable(
         {
-            "path": Path("a/b"), "none": None, "pair": (1, 2), "names": ["a", "b"], "mixed": [1, "a"],
+            "path": Path("a/b"), "none": None, "pair": (1, 2), "names": ["a", "b"],
+            "mixed": [1, "a"],
             "rng": np.random.default_rng(0), "nested": {"a/b": (1.0,), "none": None}, "flag": True,
         }
     )  # fmt: skip

@@ -88,3 +88,9 @@ def test_starts_on_the_leading_axes() -> None:
 def test_too_few_axes() -> None:
     with pytest.raises(ValueError, match="n_latent=9 is more than the 8 axes"):
         ImageProjection(30, 8, 9)
+
+
+def test_making_one_draws_no_random_numbers() -> None:
+    before = torch.get_rng_state()
+    ImageProjection(30, 8, 5)
+    assert torch.equal(torch.get_rng_state(), before)

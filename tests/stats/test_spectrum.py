@@ -31,9 +31,7 @@ def test_three_routes_agree(monkeypatch, block):
     found = {
         "pixels": spectrum._by_pixels(X.__getitem__, part, 60, k),
         "genes": spectrum._by_genes(X.__getitem__, part, k),
-        "iteration": spectrum._by_iteration(
-            X.__getitem__, part, 60, k, np.random.default_rng(0)
-        ),
+        "iteration": spectrum._by_iteration(X.__getitem__, part, 60, k, np.random.default_rng(0)),
     }
     truth = np.linalg.svd(X.astype(np.float64), full_matrices=False)[2][:k].T
     axes, held_out, trace = found.pop("pixels")
@@ -98,9 +96,7 @@ def test_wide_data_take_the_iteration(monkeypatch):
     monkeypatch.setattr(spectrum, "WHOLE", 10)
     called = []
     route = spectrum._by_iteration
-    monkeypatch.setattr(
-        spectrum, "_by_iteration", lambda *a: called.append(1) or route(*a)
-    )
+    monkeypatch.setattr(spectrum, "_by_iteration", lambda *a: called.append(1) or route(*a))
     wide = cross_validated_axes(X.__getitem__, 150, 400, 3)
     assert called
     np.testing.assert_allclose((whole.axes * wide.axes).sum(axis=0), 1.0, atol=1e-3)

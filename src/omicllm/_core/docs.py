@@ -31,7 +31,7 @@ PARAMETERS = {
     "accelerator": (
         'accelerator\n    Lightning accelerator: ``"auto"``, ``"cpu"``, ``"gpu"``, ``"mps"``.'
     ),
-    "devices": "devices\n    Lightning devices: ``\"auto\"``, a number, or a list of indices.",
+    "devices": 'devices\n    Lightning devices: ``"auto"``, a number, or a list of indices.',
     "show_progress": (
         "show_progress\n    Draw a progress bar; None draws one in interactive sessions only."
     ),

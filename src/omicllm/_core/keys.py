@@ -67,6 +67,16 @@ KEYS: dict[str, Keys] = {
             "model_dir": "folder of the saved model, with `save=`",
         },
     ),
+    "tl.spatially_variable_genes": Keys(
+        "sigel",
+        {
+            "var:{root}_svg_score": "float64: squared distance to null images, or Moran's I",
+            "var:{root}_svg_pval": "float64: one-sided p value under permutation of spots",
+            "var:{root}_svg_qval": "float64: Benjamini-Hochberg q value",
+            "var:{root}_svg_rank": "int64: 1 is the most variable",
+        },
+        {"n_axes": "number of axes that follow the tissue (`method='sigel'`)"},
+    ),
     "tl.gene_neighbors": Keys(
         "sigel",
         {
@@ -74,10 +84,57 @@ KEYS: dict[str, Keys] = {
             "varp:{root}_distances": "csr float32 (n_vars, n_vars): cosine distances to neighbours",
         },
     ),
+    "tl.gene_functions": Keys(
+        "gene_functions",
+        {
+            "var:{root}": "categorical: best function proposed for the gene, beyond those known",
+            "var:{root}_score": "float32: its share of the votes of neighbouring genes",
+        },
+        {
+            "table": "DataFrame: functions proposed for genes, with score and precision",
+            "enrichment": "DataFrame: clusters and sets, overlap, p and q values",
+            "sets": "DataFrame: size and cross-validated AUROC of each set, and co-expression's",
+            "baseline": "mean `auroc` over sets, and that of `coexpression`",
+        },
+    ),
+    "tl.pattern_genes": Keys(
+        "pattern",
+        {
+            "var:{root}_score": "float32: cosine of the gene with the pattern; NaN without counts",
+            "var:{root}_pval": "float32: p value among random patterns of the same smoothness",
+            "var:{root}_qval": "float32: its false discovery rate",
+        },
+    ),
+    "tl.compare_genes": Keys(
+        "compare",
+        {
+            "var:{root}_score": "float32: change of pattern between conditions, in robust SD of "
+            "genes as noisy; NaN where not tested",
+            "var:{root}_pval": "float32: p value over relabelled sections or spatial blocks",
+            "var:{root}_qval": "float32: its false discovery rate",
+        },
+        {
+            "sections": "section names",
+            "conditions": "condition of each section",
+            "test": "sections or blocks: what was relabelled for the p values",
+            "n_null": "number of relabellings",
+        },
+    ),
+    "tl.gene_interactions": Keys(
+        "gene_interactions",
+        {"var:{root}_degree": "int32: pairs of the gene with a stability or score of a half"},
+        {
+            "table": "DataFrame: pairs of genes with score, co-expression, stability, "
+            "heterogeneity over sections and change between conditions",
+            "baseline": "cross-validated `auc` on known pairs, of `cosine` and of `coexpression`",
+            "sections": "section names, with `batch_key=`",
+            "conditions": "condition of each section, with `condition_key=`",
+        },
+    ),
 }
 
 #: Verbs that share a root keep their parameters apart: verb -> suffix of the `uns` entry.
-UNS_SUFFIX = {"tl.gene_neighbors": "_neighbors"}
+UNS_SUFFIX = {"tl.spatially_variable_genes": "_svg", "tl.gene_neighbors": "_neighbors"}
 
 
 def uns_name(verb: str, key_added: str | None = None) -> str:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-
 from omicllm._core import checks, docs, inputs
 from omicllm._core.names import positions
 from omicllm.spatial.images import rasterise
 from omicllm.spatial.sections import stored_grid
 
 if TYPE_CHECKING:
-    import numpy as np
     from collections.abc import Sequence
 
+    import numpy as np
     from anndata import AnnData
     from mudata import MuData
 

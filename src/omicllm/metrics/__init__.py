@@ -4,5 +4,10 @@ from omicllm._core.lazy import attach
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    {"ari": "_scores", "neighbor_overlap": "_scores", "neighbor_recall": "_scores", "nmi": "_scores"},
+    {
+        "ari": "_scores",
+        "neighbor_overlap": "_scores",
+        "neighbor_recall": "_scores",
+        "nmi": "_scores",
+    },
 )

@@ -167,6 +167,8 @@ class OmicModel(BaseModelClass):
         try:
             save_file(tensors, staging / WEIGHTS)
             (staging / DESCRIPTION).write_text(json.dumps(description, indent=1))
+            # mkstemp-like rights of the weights file would lock out colleagues.
+            (staging / WEIGHTS).chmod((staging / DESCRIPTION).stat().st_mode)
             folder.mkdir(exist_ok=True)
             for name in (WEIGHTS, DESCRIPTION):
                 os.replace(staging / name, folder / name)  # noqa: PTH105

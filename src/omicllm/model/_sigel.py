@@ -193,7 +193,10 @@ class SIGEL(SIGELData):
         self.is_trained_ = True
         logger.info(
             "embedded %d genes in %d dimensions, %d clusters, mixture after %d iterations",
-            len(self._expressed), self._embedding.shape[1], self.n_clusters_, mixture.n_iter_,
+            len(self._expressed),
+            self._embedding.shape[1],
+            self.n_clusters_,
+            mixture.n_iter_,
         )
 
     def _in_training(self) -> np.ndarray:
@@ -290,9 +293,7 @@ class SIGEL(SIGELData):
         from omicllm._core.names import positions
 
         images = self._require_images()
-        chosen = (
-            np.arange(images.n_genes) if genes is None else positions(genes, self.var_names_)
-        )
+        chosen = np.arange(images.n_genes) if genes is None else positions(genes, self.var_names_)
         names = [s.name for s in self.sections_]
         if section is not None and section not in names:
             raise checks.missing(section, "the sections", names)
@@ -403,6 +404,8 @@ class SIGEL(SIGELData):
         cls.setup_anndata(adata, **setup)
         params = {k: v for k, v in reference_model.params_.items() if k in parts.DEFAULTS}
         model = cls(adata, reference_model.preset_, **params)
-        model.encoder = parts.transferred(reference_model, model._require_images(), model.var_names_)
+        model.encoder = parts.transferred(
+            reference_model, model._require_images(), model.var_names_
+        )
         model.module = model.encoder.trained_network()
         return model

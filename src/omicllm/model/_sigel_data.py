@@ -99,9 +99,7 @@ class SIGELData(OmicModel):
             input=input, cls=cls,
         )  # fmt: skip
         inputs.matrix(adata, layer)
-        fields: list[Any] = [
-            LayerField("X", layer, is_count_data=False, correct_data_format=False)
-        ]
+        fields: list[Any] = [LayerField("X", layer, is_count_data=False, correct_data_format=False)]
         if batch_key is not None:
             inputs.sections(adata, batch_key)
             fields.append(CategoricalObsField("batch", batch_key))

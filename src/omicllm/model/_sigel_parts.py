@@ -11,7 +11,7 @@ from scipy import sparse
 from omicllm._core import checks, inputs
 from omicllm._core.log import logger
 from omicllm.model._sigel_encoders import ProjectionEncoder, TransformerEncoder
-from omicllm.spatial.image_set import ImageSet, Section, image_set
+from omicllm.spatial.image_set import ImageSet, Section, image_set, rows_of
 from omicllm.spatial.sections import make_grid, section_grids
 
 if TYPE_CHECKING:
@@ -106,6 +106,13 @@ def number_pulling(asked: int, n_genes: int) -> int:
 
 def images_of(adata: AnnData, setup: Mapping[str, Any], max_pixels: int) -> ImageSet:
     """Gene images of an object that was set up; values are checked first."""
+    return images_and_pixels(adata, setup, max_pixels)[0]
+
+
+def images_and_pixels(
+    adata: AnnData, setup: Mapping[str, Any], max_pixels: int
+) -> tuple[ImageSet, np.ndarray]:
+    """Gene images, and the row of each observation in them."""
     X = inputs.gene_major(inputs.matrix(adata, setup["layer"]))
     inputs.check_expression(
         X, inputs.gene_names(adata), counts=setup["input"] == "counts", layer=setup["layer"],
@@ -124,7 +131,7 @@ def images_of(adata: AnnData, setup: Mapping[str, Any], max_pixels: int) -> Imag
     if images.n_pixels < 2:
         msg = "All spots lie on one pixel, which is no image. Check the coordinates."
         raise ValueError(msg)
-    return images
+    return images, rows_of(images, grids, adata.n_obs)
 
 
 def sections_from(saved: Sequence[Mapping[str, Any]]) -> tuple[Section, ...]:
@@ -157,7 +164,7 @@ def order_of(saved: np.ndarray, wanted: np.ndarray) -> list[int]:
 
 
 def kmeans_centres(Z: np.ndarray, k: int, seed: int) -> np.ndarray:
-    """Start of the mixture: k-means, the best of five runs where that is cheap.
+    """Start of the mixture: k-means, the best of several runs where that is cheap.
 
     EM moves little, so that its start decides; k-means++ alone merges patterns.
     """

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import nn
 
 if TYPE_CHECKING:
-    import numpy as np
     from collections.abc import Sequence
+
+    import numpy as np
 
 __all__ = ["ImageProjection"]
 
@@ -64,7 +65,8 @@ class ImageProjection(nn.Module):
         self.register_buffer("axes", torch.zeros(n_pixels, n_axes))
         self.register_buffer("gain", torch.ones(n_axes))
         self.register_buffer("depth_share", torch.zeros(n_pixels))
-        self.map = nn.Linear(n_axes, n_latent, bias=False)
+        # Without a random start, which would draw from the caller's generator.
+        self.map = nn.utils.skip_init(nn.Linear, n_axes, n_latent, bias=False)
         with torch.no_grad():  # a start the data determines: the leading axes themselves
             self.map.weight.copy_(torch.eye(n_latent, n_axes))
 

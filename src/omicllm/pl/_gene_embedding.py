@@ -89,8 +89,12 @@ def gene_embedding(
         ax.scatter(*xy[seen].T, c=palette[codes % 20], s=area, linewidths=0)
     for i in marked:
         ax.annotate(
-            str(source.var_names[i]), xy[i], xytext=(4, 4), textcoords="offset points",
-            fontsize=8, fontweight="bold",
+            str(source.var_names[i]),
+            xy[i],
+            xytext=(4, 4),
+            textcoords="offset points",
+            fontsize=8,
+            fontweight="bold",
             bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.7},
         )
         ax.scatter(*xy[i], s=area * 2, facecolors="none", edgecolors="black", linewidths=1)

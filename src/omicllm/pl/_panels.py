@@ -22,7 +22,10 @@ def panels(n: int, *, ncols: int, height: float, width: float) -> tuple[Figure, 
     ncols = min(ncols, n)
     nrows = -(-n // ncols)
     figure, axes = plt.subplots(
-        nrows, ncols, figsize=(width * ncols, height * nrows), squeeze=False,
+        nrows,
+        ncols,
+        figsize=(width * ncols, height * nrows),
+        squeeze=False,
         layout="constrained",
     )
     flat = list(axes.ravel())

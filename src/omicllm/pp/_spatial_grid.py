@@ -97,6 +97,4 @@ def grid_result(
     key_added: str | None = None,
 ) -> results.Result:
     """Return what is written for a grid; verbs that make one write it with their own results."""
-    return results.Result(
-        "pp.spatial_grid", {"obsm:{root}": position}, options, arrays, key_added
-    )
+    return results.Result("pp.spatial_grid", {"obsm:{root}": position}, options, arrays, key_added)

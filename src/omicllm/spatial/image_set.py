@@ -160,6 +160,15 @@ def image_set(
     return ImageSet(sparse.csc_matrix(stacked), tuple(sections), patch)
 
 
+def rows_of(images: ImageSet, grids: Sequence[SectionGrid], n_obs: int) -> np.ndarray:
+    """Row of ``images.counts`` that each observation went into, int64 (n_obs,)."""
+    out = np.empty(n_obs, dtype=np.int64)
+    for grid, section in zip((g for g in grids if len(g.rows)), images.sections, strict=True):
+        pooled = _pooled(grid.pixel, grid.shape, images.patch)[0]
+        out[grid.rows] = section.start + np.searchsorted(section.pixel, pooled)
+    return out
+
+
 def _pooled(
     pixel: np.ndarray, shape: tuple[int, int], patch: int
 ) -> tuple[np.ndarray, tuple[int, int]]:

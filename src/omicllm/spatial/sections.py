@@ -115,7 +115,9 @@ def make_grid(
     shapes = np.array([s.shape for s in made], dtype=np.int64)
     logger.info(
         "grid of %d section(s), method %s, largest image %s",
-        len(made), made[0].method, tuple(int(v) for v in shapes.max(axis=0)),
+        len(made),
+        made[0].method,
+        tuple(int(v) for v in shapes.max(axis=0)),
     )
     arrays: dict[str, Any] = {
         "shape": shapes[0] if len(made) == 1 else shapes.max(axis=0),
@@ -185,7 +187,9 @@ def _array_position(adata: AnnData, key: str) -> np.ndarray:
 def _coordinates(adata: AnnData, spatial_key: str) -> np.ndarray:
     if spatial_key not in adata.obsm:
         raise checks.missing(
-            spatial_key, "adata.obsm", adata.obsm,
+            spatial_key,
+            "adata.obsm",
+            adata.obsm,
             hint="Spot coordinates are needed: name their entry with spatial_key=.",
         )
     where = f"adata.obsm[{spatial_key!r}]"

@@ -139,9 +139,7 @@ def sigel(
     else:
         made = position, arrays = make_grid(source, **options)
     X = inputs.gene_major(inputs.matrix(source, layer))
-    inputs.check_expression(
-        X, names, counts=input == "counts", layer=layer, layers=source.layers
-    )
+    inputs.check_expression(X, names, counts=input == "counts", layer=layer, layers=source.layers)
     folder = None
     if model is not None and not isinstance(model, SIGEL):
         folder, model = str(model), SIGEL.load(model)

@@ -35,8 +35,10 @@ class _Plan(pl.LightningModule):
         optimizer = torch.optim.Adam(self.module.parameters(), lr=self.lr, fused=True)
         if self.n_steps is None:
             return optimizer
+        total = max(2, self.n_steps + 1)
+        # A warm-up of no whole step would divide by zero.
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.lr, total_steps=max(2, self.n_steps + 1), pct_start=0.1
+            optimizer, self.lr, total_steps=total, pct_start=max(0.1, 2 / total)
         )
         return {
             "optimizer": optimizer,

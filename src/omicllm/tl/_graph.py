@@ -1,0 +1,93 @@
+"""The spatial graph a verb works on: as stored, or squidpy's, made in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+from omicllm._core import checks, inputs
+from omicllm._core.log import logger
+from omicllm.spatial.grid import is_hexagonal
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def spatial_graph(
+    adata: AnnData,
+    connectivity_key: str,
+    *,
+    spatial_key: str = "spatial",
+    batch_key: str | None = None,
+    n_neighbors: int = 6,
+) -> sparse.csr_matrix:
+    """Return ``obsp[connectivity_key]``, or six-neighbour connectivities by squidpy.
+
+    With `batch_key` edges between sections are left out.
+
+    Raises
+    ------
+    KeyError
+        When a key other than the default is not there, or there are no coordinates.
+    ValueError
+        When there are no more observations than neighbours.
+    """
+    if connectivity_key in adata.obsp:
+        graph = sparse.csr_matrix(adata.obsp[connectivity_key])
+    elif connectivity_key != "spatial_connectivities":
+        raise checks.missing(
+            connectivity_key, "adata.obsp", adata.obsp,
+            hint="Make a graph with squidpy.gr.spatial_neighbors(adata).",
+        )
+    else:
+        graph = _by_squidpy(adata, spatial_key, batch_key, n_neighbors)
+    if batch_key is not None:
+        codes = inputs.sections(adata, batch_key)[0]
+        edges = graph.tocoo()
+        keep = codes[edges.row] == codes[edges.col]
+        graph = sparse.csr_matrix(
+            (edges.data[keep], (edges.row[keep], edges.col[keep])), shape=graph.shape
+        )
+    return graph
+
+
+def _by_squidpy(
+    adata: AnnData, spatial_key: str, batch_key: str | None, n_neighbors: int
+) -> sparse.csr_matrix:
+    import anndata
+    import pandas as pd
+    import squidpy as sq
+
+    if spatial_key not in adata.obsm:
+        raise checks.missing(
+            spatial_key, "adata.obsm", adata.obsm,
+            hint="Spot coordinates are needed: name their entry with spatial_key=.",
+        )
+    coords = np.asarray(adata.obsm[spatial_key])
+    if not np.isfinite(coords).all():
+        msg = f"adata.obsm[{spatial_key!r}] holds NaN or infinite coordinates."
+        raise ValueError(msg)
+    if adata.n_obs <= n_neighbors:
+        msg = f"A spatial graph needs more than {n_neighbors} observations; there are {adata.n_obs}."
+        raise ValueError(msg)
+    lent = anndata.AnnData(obs=pd.DataFrame(index=[str(i) for i in range(adata.n_obs)]))
+    lent.obsm["spatial"] = coords
+    options: dict[str, Any] = {"coord_type": "generic", "n_neighs": n_neighbors}
+    if _hexagonal(adata):
+        options = {"coord_type": "grid", "n_neighs": 6}
+    if batch_key is not None:
+        codes = inputs.sections(adata, batch_key)[0]
+        lent.obs["section"] = pd.Categorical(codes.astype(str))
+        options["library_key"] = "section"
+    logger.info("spatial graph by squidpy: %s", options)
+    sq.gr.spatial_neighbors(lent, **options)
+    return sparse.csr_matrix(lent.obsp["spatial_connectivities"])
+
+
+def _hexagonal(adata: AnnData) -> bool:
+    if not {"array_row", "array_col"} <= set(adata.obs):
+        return False
+    row, col = (np.asarray(adata.obs[k], dtype=float) for k in ("array_row", "array_col"))
+    return bool(np.isfinite(row + col).all()) and is_hexagonal(row, col)
