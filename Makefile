@@ -24,7 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INPUTS := pyproject.toml constraints.txt src/omicllm/_version.py
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: help demo test test-all lint format docs bench wheel clean
+.PHONY: help demo test test-all lint format docs bench weights wheel clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -73,6 +73,9 @@ bench: $(VENV)/.installed ## every benchmark; each prints its table
 	  [ -e "$$script" ] || continue; \
 	  echo "== $$script"; $(BIN)/python "$$script" || failed="$$failed $$script"; \
 	done; [ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
+
+weights: $(VENV)/.installed ## train the model that comes with the package
+	$(BIN)/python benchmarks/make_sigel_weights.py
 
 wheel: $(BIN)/python ## the wheel, in dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

@@ -77,11 +77,6 @@ def test_what_is_written(tiny):
     assert tiny.uns["sigel"]["params"]["rng"] == 0
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the variance prior is worth 2 D + 3 genes per component, so with fewer genes than that "
-    "in a cluster EM leaves the k-means start (adjusted Rand index 1.0) for a worse one (.41)",
-)
 def test_clusters_are_the_programs(tiny):
     ol.tl.sigel(tiny)
     seen = ~tiny.var["sigel_empty"].to_numpy()

@@ -237,7 +237,9 @@ class OmicModel(BaseModelClass):
         state = {k[7:]: torch.from_numpy(v) for k, v in arrays.items() if k.startswith("module.")}
         model.module.load_state_dict(state)
         _, _, target = parse_device_args(
-            accelerator=accelerator, devices=device, return_device="torch",
+            accelerator=accelerator,
+            devices=device,
+            return_device="torch",
             validate_single_device=True,
         )
         model.module.to(target)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from omicllm._core import checks, inputs
+from omicllm._core import checks
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger
 from omicllm.model import _sigel_parts as parts
-from omicllm.model._sigel_data import SIGELData
+from omicllm.model._sigel_clusters import GeneClusters
+from omicllm.model._sigel_transfer import SIGELTransfer
 from omicllm.nn.student_t import StudentTMixture
-from omicllm.stats.neighbors import neighbor_overlap, pulled, unit_rows
 from omicllm.train._sigel import RefinePlan
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-class SIGEL(SIGELData):
+class SIGEL(SIGELTransfer):
     """Embeddings of genes from their images in tissue.
 
     A gene is an image: its counts over the spots of a section. Genes with similar images get
@@ -34,8 +34,8 @@ class SIGEL(SIGELData):
     adata
         Object that :meth:`setup_anndata` was called on; None for a model that is loaded.
     preset
-        None: the recipe that measures best (a position-aware projection of Pearson residuals on
-        axes weighted by held-out variance, taught by distillation from half the counts).
+        None: the recipe that measures best (Pearson residuals projected on axes weighted by
+        held-out variance, then drawn together by the self-paced pull; no gradient step).
         ``"paper"``: architecture and schedule of the publication (masked transformer on
         log-normalised images, 500 components). Other arguments override a preset.
     encoder
@@ -51,8 +51,8 @@ class SIGEL(SIGELData):
     pull, n_pull
         Strength of the self-paced pull of a gene towards its `n_pull` nearest trained genes.
     sharpness, contrast_weight, temperature
-        Projection: sharpness of the neighbourhoods that are distilled; weight and temperature of
-        InfoNCE between the two halves of a gene's counts.
+        Projection, where it is trained: sharpness of the neighbourhoods that are distilled;
+        weight and temperature of InfoNCE between the two halves of a gene's counts.
     patch_size, dim, depth, n_heads, mlp_ratio, mask_ratio, decoder, standardize
         Transformer, see :class:`omicllm.nn.MaskedAutoencoder`.
     max_pixels
@@ -131,7 +131,8 @@ class SIGEL(SIGELData):
         Parameters
         ----------
         pretrain_epochs
-            Passes over the genes; by default as many as make 100 steps (preset paper: 50).
+            Passes over the genes; default 0: the start, which the data determine, was not
+            bettered by training (preset paper: 50).
         refine_epochs
             Rounds of mixture and self-paced pseudo-contrast after that (default 0; paper: 30).
         batch_size
@@ -162,7 +163,6 @@ class SIGEL(SIGELData):
                 images, self._trained, batch_size=batch, seed=seed, lr=lr, epochs=epochs
             )
             self._fit(plan, data, stage="pretrain", max_epochs=epochs, **run)
-        mixture = StudentTMixture(self.n_clusters_, max_iter=50, rng=seed)
         if refine:
             batch = batch_size or schedule["refine_batch_size"]
             data, _ = self.encoder.pretraining(
@@ -187,41 +187,19 @@ class SIGEL(SIGELData):
         raw[images.gene_total <= 0] = 0.0
         self._memory = np.where(self._in_training()[:, None], raw, 0.0)
         self._embedding = self._pulled(raw, np.arange(len(raw)))
-        start = parts.kmeans_centres(self._embedding[self._expressed], self.n_clusters_, seed)
-        self._mixture = mixture.fit(self._embedding[self._expressed], init=start)
-        self.history_ = {**(self.history_ or {}), "mixture_objective": parts.curve(mixture)}
+        expressed = self._embedding[self._expressed]
+        self._clusters = GeneClusters.fitted(expressed, self.n_clusters_, seed=seed)
+        self.history_ = {**(self.history_ or {}), "mixture_objective": self._clusters.curve()}
         self.is_trained_ = True
         logger.info(
             "embedded %d genes in %d dimensions, %d clusters, mixture after %d iterations",
             len(self._expressed),
             self._embedding.shape[1],
             self.n_clusters_,
-            mixture.n_iter_,
+            self._clusters.mixture.n_iter_,
         )
 
-    def _in_training(self) -> np.ndarray:
-        """Bool (n_vars,): the gene was trained on and serves as memory."""
-        mask = np.zeros(self._require_images().n_genes, dtype=bool)
-        mask[self._trained] = True
-        return mask
-
-    def _pulled(self, raw: np.ndarray, own: np.ndarray) -> np.ndarray:
-        """Final embedding of encoder outputs; `own` is each row's place among the model's genes."""
-        assert self._memory is not None
-        known = np.abs(self._memory).sum(axis=1) > 0
-        place = np.where(known, np.cumsum(known) - 1, -1)
-        own = np.where(own >= 0, place[own], -1)
-        k = parts.number_pulling(self.params_["n_pull"], int(known.sum()))
-        weight = self.params_["pull"]
-        return pulled(raw, unit_rows(self._memory[known]), own, k=k, weight=weight)
-
     # -- results ----------------------------------------------------------------------------
-
-    def _trained_embedding(self) -> np.ndarray:
-        if self._embedding is None or self._mixture is None:
-            msg = "The model is not trained yet: call model.train()."
-            raise RuntimeError(msg)
-        return self._embedding
 
     def get_gene_embedding(self, *, section: str | None = None) -> np.ndarray:
         """Return the gene embedding.
@@ -266,12 +244,8 @@ class SIGEL(SIGELData):
         Zero rows (genes without counts) give NaN.
         """
         self._trained_embedding()
-        assert self._mixture is not None
-        expressed = np.abs(Z).sum(axis=1) > 0
-        out = np.full((len(Z), self._mixture.n_components), np.nan)
-        if expressed.any():
-            out[expressed] = self._mixture.predict_proba(Z[expressed])
-        return out
+        assert self._clusters is not None
+        return self._clusters.assign(Z)
 
     def get_reconstruction(
         self, genes: Sequence[str] | None = None, *, section: str | None = None
@@ -309,103 +283,4 @@ class SIGEL(SIGELData):
         dict with ``sigel``, ``pca`` (PCA of Pearson residuals, same width), ``n_neighbors`` and
         ``n_genes``; at most 8,000 expressed genes are compared.
         """
-        images = self._require_images()
-        generator = rngs.generator(rng)
-        genes = self._trained
-        if len(genes) > 8000:
-            genes = np.sort(generator.choice(genes, 8000, replace=False))
-        k = min(20, max(1, (len(genes) - 1) // 4))
-        halves, scores = self.encoder.halves(images.take(genes), generator)
-        own, weight = np.arange(len(genes)), self.params_["pull"]
-        n_pull = parts.number_pulling(self.params_["n_pull"], len(genes))
-        # Each half has itself for a memory: one made from all counts would be shared by both.
-        ours = [pulled(z, unit_rows(z), own, k=n_pull, weight=weight) for z in halves]
-        return {
-            "sigel": neighbor_overlap(*ours, k=k),
-            "pca": neighbor_overlap(*scores, k=k),
-            "n_neighbors": k,
-            "n_genes": len(genes),
-        }
-
-    # -- other data -------------------------------------------------------------------------
-
-    def embed(self, adata: AnnData) -> np.ndarray:
-        """Embed the genes of another object in the space of this model.
-
-        New genes over the same spots go through the encoder as they are. On another section the
-        encoder first learns the new tissue from the genes both have.
-
-        Parameters
-        ----------
-        adata
-            Counts where :meth:`setup_anndata` said they are; any genes.
-
-        Returns
-        -------
-        float32 (adata.n_vars, n_latent); zero rows for genes without counts.
-
-        Raises
-        ------
-        ValueError
-            When another section shares fewer than 20 expressed genes with the model
-            (projection encoder).
-        """
-        return self._embed(adata, self.registry_["setup_args"])
-
-    def _embed(self, adata: AnnData, setup: Mapping[str, Any]) -> np.ndarray:
-        """Embed the genes of an object whose counts and sections are where `setup` says."""
-        self._trained_embedding()
-        images = parts.images_of(adata, setup, self.params_["max_pixels"])
-        encoder = self.encoder
-        if not parts.same_grids(images.sections, self.sections_):
-            encoder = parts.transferred(self, images, inputs.gene_names(adata))
-        raw = encoder.embed(images).numpy()
-        raw[images.gene_total <= 0] = 0.0
-        index = {name: i for i, name in enumerate(self.var_names_)}
-        return self._pulled(raw, np.array([index.get(n, -1) for n in inputs.gene_names(adata)]))
-
-    @classmethod
-    def from_pretrained(cls, name: str = "mouse_olfactory_bulb") -> SIGEL:
-        """Load a model that comes with the package.
-
-        Parameters
-        ----------
-        name
-            ``"mouse_olfactory_bulb"``: trained with the defaults on section 1 of
-            :func:`omicllm.datasets.mouse_olfactory_bulb` (1,000 genes).
-
-        Returns
-        -------
-        A trained model without data: use :meth:`embed` or :meth:`load_query_data`.
-        """
-        from importlib.resources import as_file, files
-
-        checks.one_of("name", name, ("mouse_olfactory_bulb",))
-        with as_file(files("omicllm.model") / "weights" / f"sigel_{name}") as folder:
-            return cls.load(folder)
-
-    @classmethod
-    def load_query_data(cls, adata: AnnData, reference_model: SIGEL) -> SIGEL:
-        """Start a model on another section from a trained one; ``train`` then goes on from there.
-
-        Parameters
-        ----------
-        adata
-            Another section; it is set up with the arguments of the reference.
-        reference_model
-            Trained model.
-
-        Returns
-        -------
-        A model on `adata` with the encoder of the reference carried over.
-        """
-        reference_model._trained_embedding()
-        setup = {k: v for k, v in reference_model.registry_["setup_args"].items() if v is not None}
-        cls.setup_anndata(adata, **setup)
-        params = {k: v for k, v in reference_model.params_.items() if k in parts.DEFAULTS}
-        model = cls(adata, reference_model.preset_, **params)
-        model.encoder = parts.transferred(
-            reference_model, model._require_images(), model.var_names_
-        )
-        model.module = model.encoder.trained_network()
-        return model
+        return self._agreement(self.encoder, self._require_images(), self._trained, rng)

@@ -9,8 +9,8 @@ import numpy as np
 from omicllm._core import checks, inputs
 from omicllm.model import _sigel_parts as parts
 from omicllm.model._base import OmicModel
+from omicllm.model._sigel_clusters import GeneClusters
 from omicllm.model._sigel_encoders import ENCODERS
-from omicllm.nn.student_t import StudentTMixture
 
 from scvi.data import AnnDataManager  # isort: skip  (after _base, which imports scvi quietly)
 from scvi.data.fields import CategoricalObsField, LayerField  # isort: skip
@@ -31,7 +31,7 @@ class SIGELData(OmicModel):
     var_names_: np.ndarray
     n_clusters_: int
     encoder: Any
-    _mixture: StudentTMixture | None = None
+    _clusters: GeneClusters | None = None
     _embedding: np.ndarray | None = None
     _images: ImageSet | None = None
     _memory: np.ndarray | None = None
@@ -164,15 +164,15 @@ class SIGELData(OmicModel):
 
     def _arrays_to_save(self) -> dict[str, np.ndarray]:
         arrays: dict[str, Any] = {}
-        if self._embedding is not None and self._mixture is not None:
+        if self._embedding is not None and self._clusters is not None:
             arrays["embedding"], arrays["memory"] = self._embedding, self._memory
-            arrays |= {f"mixture.{k}": v for k, v in self._mixture.get_state().items()}
+            arrays |= {f"clusters.{k}": v for k, v in self._clusters.get_state().items()}
         return arrays
 
     def _restore_arrays(self, arrays: dict[str, np.ndarray]) -> None:
-        state = {k[8:]: v for k, v in arrays.items() if k.startswith("mixture.")}
+        state = {k[9:]: v for k, v in arrays.items() if k.startswith("clusters.")}
         if state:
-            self._mixture = StudentTMixture.from_state(state)
+            self._clusters = GeneClusters.from_state(state)
             order = parts.order_of(self._saved_var_names, self.var_names_)
             self._embedding, self._memory = arrays["embedding"][order], arrays["memory"][order]
 

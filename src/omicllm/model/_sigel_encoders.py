@@ -57,7 +57,7 @@ def spectrum_of(
 
 
 class ProjectionEncoder:
-    """Linear encoder on trusted axes of Pearson residuals, taught by distillation.
+    """Linear encoder on trusted axes of Pearson residuals; training it is optional.
 
     Parameters
     ----------
@@ -238,6 +238,19 @@ class TransformerEncoder:
         )
         networks = [network]
         networks += [network.for_grid(s.shape, s.occupancy, share=True) for s in others]
+        return cls.on_tissue(networks, images, params)
+
+    @classmethod
+    def on_tissue(
+        cls, networks: list[MaskedAutoencoder], images: ImageSet, params: Mapping[str, Any]
+    ) -> Any:
+        """Encoder whose pixels are scaled by the depth of `images`, kept with the weights.
+
+        Other genes over the same spots are then read on the scale of training.
+        """
+        for network, s in zip(networks, images.sections, strict=True):
+            depth = torch.from_numpy(images.depth[s.start : s.stop].astype(np.float32))
+            network.register_buffer("depth_of_pixels", depth)
         return cls(torch.nn.ModuleList(networks), params)
 
     @classmethod
@@ -252,7 +265,8 @@ class TransformerEncoder:
 
     def _normalized(self, images: ImageSet) -> ImageSet:
         """Each pixel scaled to the median total of its section, then log(1 + x)."""
-        depth, target = images.depth, np.ones(images.n_pixels)
+        depth = np.concatenate([n.depth_of_pixels.cpu().numpy() for n in self.networks])
+        target = np.ones(images.n_pixels)
         for s in images.sections:
             inside = depth[s.start : s.stop]
             target[s.start : s.stop] = np.median(inside[inside > 0]) if inside.any() else 1.0
@@ -290,7 +304,8 @@ class TransformerEncoder:
     def halves(self, images: ImageSet, rng: np.random.Generator) -> tuple[Halves, Halves]:
         """Embeddings of two halves of the data, and PCA scores of them at the same width."""
         if self.params["input"] == "counts":
-            halves = images.halves(rng)
+            # Doubled: pixels are scaled by the depth of all counts.
+            halves = tuple(x.with_counts(2 * x.counts.data) for x in images.halves(rng))
         else:
             half = rng.random(images.n_pixels) < 0.5
             data, rows = images.counts.data, images.counts.indices

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from scipy import sparse
 
 from omicllm._core import checks, inputs
 from omicllm._core.log import logger
-from omicllm.model._sigel_encoders import ProjectionEncoder, TransformerEncoder
 from omicllm.spatial.image_set import ImageSet, Section, image_set, rows_of
 from omicllm.spatial.sections import make_grid, section_grids
 
@@ -47,8 +45,13 @@ DEFAULTS: dict[str, Any] = {
 }
 PRESETS: dict[str | None, dict[str, Any]] = {
     None: {},
-    "paper": {"encoder": "transformer", "n_latent": 32, "n_clusters": 500, "standardize": False,
-              "pull": 0.0},
+    "paper": {
+        "encoder": "transformer",
+        "n_latent": 32,
+        "n_clusters": 500,
+        "standardize": False,
+        "pull": 0.0,
+    },
 }
 SCHEDULES: dict[str | None, dict[str, Any]] = {
     None: {
@@ -60,7 +63,7 @@ SCHEDULES: dict[str | None, dict[str, Any]] = {
         "refine_batch_size": 64, "lr": 1e-3, "refine_lr": 1e-3, "refine_weight": 1.0,
     },
 }  # fmt: skip
-_SHARED_GENES = 20
+GRID_KEY = "spatial_grid"
 
 
 def resolved(preset: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,6 +123,8 @@ def images_and_pixels(
     )  # fmt: skip
     key, batch_key = setup["grid_key"], setup["batch_key"]
     stored = key in adata.obsm and key in adata.uns
+    if not stored and key != GRID_KEY:
+        raise checks.missing(key, "adata.obsm", list(adata.obsm), hint="Call ol.pp.spatial_grid.")
     if stored and str(adata.uns[key].get("batch_key", "")) == (batch_key or ""):
         grids = section_grids(adata, adata.obsm[key], adata.uns[key])
     else:
@@ -161,73 +166,3 @@ def order_of(saved: np.ndarray, wanted: np.ndarray) -> list[int]:
     """Where each of the `wanted` names stands among those saved."""
     index = {name: i for i, name in enumerate(saved)}
     return [index[name] for name in wanted]
-
-
-def kmeans_centres(Z: np.ndarray, k: int, seed: int) -> np.ndarray:
-    """Start of the mixture: k-means, the best of several runs where that is cheap.
-
-    EM moves little, so that its start decides; k-means++ alone merges patterns.
-    """
-    from sklearn.cluster import KMeans
-
-    runs = 5 if len(Z) * k < 500_000 else 1
-    found = KMeans(k, n_init=runs, max_iter=50, random_state=seed).fit(Z)
-    return found.cluster_centers_.astype(np.float64)
-
-
-def curve(mixture: Any) -> Any:
-    """Penalised log likelihood of a mixture over its iterations, as a history frame."""
-    import pandas as pd
-
-    values = mixture.history_
-    return pd.DataFrame({"value": values}, index=pd.RangeIndex(len(values), name="epoch"))
-
-
-def transferred(model: Any, images: ImageSet, names: np.ndarray) -> Any:
-    """Encoder of a trained model for another section.
-
-    A transformer keeps its weights on the new patch grid. A projection has weights per pixel: the
-    new section gets axes of its own, and the rotation that brings the genes both have closest to
-    where the model put them (orthogonal Procrustes). Neighbourhoods within the section are those
-    its own axes give.
-    """
-    if isinstance(model.encoder, TransformerEncoder):
-        first = model.encoder.networks[0]
-        networks = [
-            first.for_grid(s.shape, s.occupancy, share=bool(i))
-            for i, s in enumerate(images.sections)
-        ]
-        return TransformerEncoder(torch.nn.ModuleList(networks), model.params_)
-    Z = np.asarray(model._memory)
-    index = {name: i for i, name in enumerate(model.var_names_)}
-    totals = images.gene_total
-    known = np.abs(Z).sum(axis=1) > 0
-    pairs = [
-        (i, index[n]) for i, n in enumerate(names)
-        if n in index and totals[i] >= model.params_["min_count"] and known[index[n]]
-    ]  # fmt: skip
-    if len(pairs) < _SHARED_GENES:
-        msg = (
-            f"Another section is embedded through the genes it shares with the model; "
-            f"{len(pairs)} expressed genes are shared, at least {_SHARED_GENES} are needed."
-        )
-        raise ValueError(msg)
-    here, there = np.array(pairs).T
-    genes = np.flatnonzero(totals >= model.params_["min_count"])
-    params = dict(model.params_)
-    encoder = ProjectionEncoder.untrained(images, genes, params)
-    network = encoder.network
-    if network.n_latent != Z.shape[1]:
-        msg = (
-            f"The section gives {network.n_latent} axes, the model has {Z.shape[1]} dimensions: "
-            "it is too small to be embedded in the space of the model."
-        )
-        raise ValueError(msg)
-    own = encoder.embed(images).numpy()[here].astype(np.float64)
-    u, _, vt = np.linalg.svd(own.T @ Z[there].astype(np.float64))
-    with torch.no_grad():
-        weight = network.map.weight
-        weight.copy_(torch.from_numpy((u @ vt).T).to(weight.dtype) @ weight)
-    logger.info("learned a new section from %d shared genes", len(pairs))
-    device = next(model.module.parameters()).device
-    return ProjectionEncoder(network.to(device), params)

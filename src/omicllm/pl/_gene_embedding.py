@@ -87,20 +87,41 @@ def gene_embedding(
         codes = pd.Categorical(values[seen]).codes
         palette = plt.get_cmap("tab20")(np.arange(20))
         ax.scatter(*xy[seen].T, c=palette[codes % 20], s=area, linewidths=0)
-    for i in marked:
-        ax.annotate(
-            str(source.var_names[i]),
-            xy[i],
-            xytext=(4, 4),
-            textcoords="offset points",
-            fontsize=8,
-            fontweight="bold",
-            bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.7},
-        )
-        ax.scatter(*xy[i], s=area * 2, facecolors="none", edgecolors="black", linewidths=1)
+    _label(ax, xy[marked], [str(source.var_names[i]) for i in marked])
+    if len(marked):
+        ax.scatter(*xy[marked].T, s=area * 2, facecolors="none", edgecolors="black", linewidths=1)
     ax.set_xlabel("UMAP 1")
     ax.set_ylabel("UMAP 2")
     ax.set_xticks([])
     ax.set_yticks([])
     ax.set_title(f"{int(seen.sum())} genes by {column}", fontsize=10)
     return finish(ax, show=show)
+
+
+def _label(ax: Axes, xy: np.ndarray, names: list[str]) -> None:
+    """Write names beside points, each on the side that is farthest from labels already there."""
+    sides = [(x, y, h, v) for x, h in ((5, "left"), (-5, "right"))
+             for y, v in ((5, "bottom"), (-5, "top"), (14, "bottom"), (-14, "top"))]  # fmt: skip
+    placed: list[np.ndarray] = []
+    for name, at in zip(names, ax.transData.transform(xy), strict=True):
+        half = np.array([3.5 * len(name), 6.0])
+        best, best_gap = sides[0], -np.inf
+        for x, y, h, v in sides:
+            centre = at + np.array([x, y]) + half * np.array([1 if x > 0 else -1, np.sign(y)])
+            apart = [np.max(np.abs(centre - other) / (2 * half)) for other in placed]
+            gap = min([1.0, *apart])
+            if gap > best_gap:
+                best, best_gap, best_centre = (x, y, h, v), gap, centre
+        placed.append(best_centre)
+        x, y, h, v = best
+        ax.annotate(
+            name,
+            ax.transData.inverted().transform(at),
+            xytext=(x, y),
+            textcoords="offset points",
+            ha=h,
+            va=v,
+            fontsize=8,
+            fontweight="bold",
+            bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.7},
+        )

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from omicllm._core import checks, docs, inputs
-from omicllm.pl._panels import draw_image, finish, panels
+from omicllm.pl._panels import draw_image, finish, image_height, panels
 from omicllm.spatial.images import rasterise
 from omicllm.spatial.sections import stored_grid
 
@@ -101,9 +101,9 @@ def gene_heatmap(
         member = weight * (np.asarray(labels) == name)
         means.append((X @ member) / max(1, sizes[name]) / np.maximum(depth, 1e-12) * depth.mean())
     images = rasterise(np.stack(means, axis=1), grid.pixel, grid.shape, agg="mean")
-    height = 2.2 * min(2.0, max(0.5, grid.shape[0] / grid.shape[1]))
-    figure, axes = panels(len(names), ncols=ncols, height=height + 0.3, width=2.2)
     hexagonal = str(source.uns[grid_key]["method"]) == "hex"
+    height = image_height(grid.shape, 2.2, hexagonal=hexagonal)
+    figure, axes = panels(len(names), ncols=ncols, height=height, width=2.2)
     for ax, name, image in zip(axes, names, images, strict=True):
         title = f"{name} ({sizes[name]} genes)"
         # Two percent at each end are cut: one spot of a rare gene would set the scale.

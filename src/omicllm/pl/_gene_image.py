@@ -8,7 +8,7 @@ import numpy as np
 
 from omicllm._core import docs, inputs
 from omicllm.get._gene_images import gene_images
-from omicllm.pl._panels import as_list, draw_image, finish, panels
+from omicllm.pl._panels import as_list, draw_image, finish, image_height, panels
 from omicllm.spatial.sections import stored_grid
 
 if TYPE_CHECKING:
@@ -83,9 +83,10 @@ def gene_image(
     if ax is not None:
         draw_image(ax, images[0], occupied, title=genes[0], cmap=cmap, hexagonal=hexagonal)
         return finish(ax, show=show)
-    height = 2.4 * min(2.0, max(0.5, grid.shape[0] / grid.shape[1]))
-    figure, axes = panels(len(genes), ncols=ncols, height=height + 0.3, width=2.4)
+    # The colour bar takes a quarter of the width of a panel.
+    height = image_height(grid.shape, 1.8, hexagonal=hexagonal)
+    figure, axes = panels(len(genes), ncols=ncols, height=height, width=2.4)
     for one, gene, image in zip(axes, genes, images, strict=True):
         drawn = draw_image(one, image, occupied, title=gene, cmap=cmap, hexagonal=hexagonal)
-        figure.colorbar(drawn, ax=one, shrink=0.7, label="log(1 + count)" if log1p else None)
+        figure.colorbar(drawn, ax=one, shrink=0.9, label="log(1 + count)" if log1p else None)
     return finish(figure, show=show)

@@ -34,6 +34,12 @@ def panels(n: int, *, ncols: int, height: float, width: float) -> tuple[Figure, 
     return figure, flat[:n]
 
 
+def image_height(shape: tuple[int, int], width: float, *, hexagonal: bool) -> float:
+    """Inches a panel of an image of `shape` takes at `width`, with its title."""
+    aspect = shape[0] / shape[1] * (HEX_ASPECT if hexagonal else 1.0)
+    return width * min(2.0, max(0.4, aspect)) + 0.3
+
+
 def draw_image(
     ax: Axes, image: np.ndarray, occupied: np.ndarray, *, title: str, cmap: str, hexagonal: bool
 ) -> Any:

@@ -60,5 +60,5 @@ def training_history(
     for ax, (name, values) in zip(axes, curves.items(), strict=True):
         ax.plot(np.arange(1, len(values) + 1), values, lw=1.2)
         ax.set_title(name.replace("_", " "), fontsize=9)
-        ax.set_xlabel("epoch")
+        ax.set_xlabel("iteration of EM" if name.startswith("mixture") else "epoch")
     return finish(figure, show=show)

@@ -35,6 +35,7 @@ def sigel(
     preset: Literal["paper"] | None = None,
     spatial_key: str = "spatial",
     batch_key: str | None = None,
+    grid_key: str = "spatial_grid",
     umap: bool = False,
     model: SIGEL | str | Path | None = None,
     save: str | Path | None = None,
@@ -60,17 +61,21 @@ def sigel(
         ``"counts"``, or ``"values"`` for non-negative normalised data (less is learned from them:
         counts can be split into independent halves, other values cannot).
     n_clusters
-        Components of the mixture; one per 32 expressed genes by default, between 2 and 500.
+        Components of the mixture; one per 25 expressed genes by default, between 2 and 500.
     n_latent
         Width of the embedding; 128 by default, fewer where the data give fewer axes.
     max_epochs
-        Passes over the genes; by default as many as make 100 training steps.
+        Passes over the genes in training; by default 0 (preset paper: 50), as the embedding the
+        data determine was not bettered by gradient steps.
     batch_size
         Genes in a training batch.
     preset
         ``"paper"`` for architecture and schedule of the publication.
     {spatial_key}
     {batch_key}
+    grid_key
+        Grid made by :func:`omicllm.pp.spatial_grid` to use; ``"spatial_grid"`` is made when it is
+        not there.
     umap
         Also compute a two-dimensional map of the genes (scanpy's UMAP).
     model
@@ -134,8 +139,12 @@ def sigel(
         checks.free_folder(save)
     options: dict[str, Any] = {"spatial_key": spatial_key, "batch_key": batch_key}
     made = None
-    if _stored_grid_serves(source, batch_key):
-        position, arrays = np.asarray(source.obsm[_GRID]), source.uns[_GRID]
+    if grid_key != _GRID and grid_key not in source.uns:
+        raise checks.missing(
+            grid_key, "adata.uns", source.uns, hint="ol.pp.spatial_grid(key_added=) makes it."
+        )
+    if _stored_grid_serves(source, batch_key, grid_key):
+        position, arrays = np.asarray(source.obsm[grid_key]), source.uns[grid_key]
     else:
         made = position, arrays = make_grid(source, **options)
     X = inputs.gene_major(inputs.matrix(source, layer))
@@ -159,7 +168,8 @@ def sigel(
             values, extra = _from_training(trained, batch_key, seed)
         else:
             trained = model
-            values, extra = _from_model(model, lent, batch_key), {"model_dir": folder}
+            values, extra = _from_model(model, lent, batch_key, seed)
+            extra["model_dir"] = folder
         if save is not None:
             trained.save(save)
             extra["model_dir"] = str(save)
@@ -169,7 +179,7 @@ def sigel(
     params = {
         "layer": layer, "input": input, "n_clusters": n_clusters, "n_latent": n_latent,
         "max_epochs": max_epochs, "batch_size": batch_size, "preset": preset, "umap": umap,
-        "rng": rngs.recorded(rng), **options,
+        "grid_key": grid_key, "rng": rngs.recorded(rng), **options,
     }  # fmt: skip
     out = [results.Result("tl.sigel", values, params, extra, key_added)]
     if made is not None:
@@ -177,10 +187,14 @@ def sigel(
     return results.write(adata, *out, mod=mod, copy=copy)
 
 
-def _stored_grid_serves(adata: AnnData, batch_key: str | None) -> bool:
-    if _GRID not in adata.obsm or _GRID not in adata.uns:
+def _stored_grid_serves(adata: AnnData, batch_key: str | None, key: str = _GRID) -> bool:
+    if key not in adata.obsm or key not in adata.uns:
         return False
-    return str(adata.uns[_GRID].get("batch_key", "") or "") == (batch_key or "")
+    same = str(adata.uns[key].get("batch_key", "") or "") == (batch_key or "")
+    if not same and key != _GRID:
+        msg = f"The grid {key!r} was made with another batch_key than {batch_key!r}."
+        raise ValueError(msg)
+    return same
 
 
 def _lend(
@@ -213,10 +227,14 @@ def _from_training(
     return _values(model, model.get_gene_embedding()), extra
 
 
-def _from_model(model: SIGEL, lent: AnnData, batch_key: str | None) -> dict[str, Any]:
+def _from_model(
+    model: SIGEL, lent: AnnData, batch_key: str | None, seed: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
     # Counts, sections and grid are where the verb put them, wherever the model's own data had them.
     here = {"layer": None, "batch_key": batch_key, "grid_key": _GRID}
-    return _values(model, model._embed(lent, {**model.registry_["setup_args"], **here}))
+    setup = {**model.registry_["setup_args"], **here}
+    Z, agreement = model._embed(lent, setup, agreement_rng=seed)
+    return _values(model, Z), {"baseline": agreement}
 
 
 def _values(model: SIGEL, Z: np.ndarray) -> dict[str, Any]:
