@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 HERE = Path(__file__).parent
-NAMESPACES = ("pp", "tl", "pl", "get", "model", "datasets", "metrics", "nn", "io")
+NAMESPACES = ("pp", "tl", "pl", "get", "model", "datasets", "metrics", "nn", "io", "codec")
 logger = logging.getLogger(__name__)
 
 project = "omicllm"
@@ -55,6 +55,16 @@ myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = os.environ.get("OMICLLM_DOCS_EXECUTE", "force")
 nb_execution_raise_on_error = True
+# These read public data that are not in the repository, and keep the outputs they were saved with.
+DATA = Path(os.environ.get("OMICLLM_DATA", HERE.parent.parent / "shared" / "data")).resolve()
+if DATA.is_dir():
+    os.environ["OMICLLM_DATA"] = str(DATA)
+else:
+    nb_execution_excludepatterns = [
+        f"tutorials/{path.name}"
+        for path in (HERE.parent / "tutorials").glob("*.ipynb")
+        if "OMICLLM_DATA" in path.read_text(encoding="utf-8")
+    ]
 nb_execution_timeout = 900
 nb_execution_in_temp = True  # notebooks save files; their folder stays clean
 

@@ -6,8 +6,14 @@ from omicllm._version import __version__
 
 _getattr, _dir, _names = _attach(
     __name__,
-    dict.fromkeys(("datasets", "get", "metrics", "model", "nn", "pl", "pp", "spatial", "tl"), ""),
-)
+    dict.fromkeys(
+        (
+            "codec", "datasets", "genome", "get", "io", "metrics", "model", "nn", "pl", "pp",
+            "spatial", "tl",
+        ),
+        "",
+    ),
+)  # fmt: skip
 __all__ = [*_names, "__version__", "settings"]
 
 

@@ -176,8 +176,11 @@ def check_expression(
     if counts:
         with np.errstate(invalid="ignore"):
             checks.append(
-                (X.data != np.rint(X.data), "values that are not whole numbers",
-                 _COUNTS_HINT.format(listed(layers)))
+                (
+                    X.data != np.rint(X.data),
+                    "values that are not whole numbers",
+                    _COUNTS_HINT.format(listed(layers)),
+                )
             )
     for bad, what, hint in checks:
         if bad.any():
@@ -200,13 +203,3 @@ def gene_names(adata: AnnData) -> np.ndarray:
     from omicllm._core.names import unique
 
     return unique(adata.var_names, what="adata.var_names")
-
-
-def gene_columns(X: Any) -> sparse.csc_matrix:
-    """Any sparse storage as csc with the values it has (float64 stays), for walks over genes."""
-    from scipy import sparse
-
-    if sparse.issparse(X):
-        return X if X.format == "csc" else sparse.csc_matrix(X)
-    blocks = [sparse.csr_matrix(block) for _, block in row_blocks(X)]
-    return sparse.csc_matrix(sparse.vstack(blocks, format="csr"))

@@ -49,6 +49,115 @@ KEYS: dict[str, Keys] = {
             "batch_key": "the obs column that says which section a spot is in, or empty",
         },
     ),
+    "pp.split": Keys("split", {"obs:{root}": "categorical: train, val or test"}),
+    "pp.standardize": Keys(
+        "standardized",
+        {
+            "layers:{root}": "float32 (n_obs, n_vars): z-scores",
+            "var:{root}_mean": "float64: mean of each gene over the rows fitted on",
+            "var:{root}_scale": "float64: their standard deviation; 1 for a constant gene",
+        },
+        {"n_fit": "rows fitted on; 0 with `reference=`"},
+    ),
+    "pp.kmer_pmi": Keys(
+        "pmi",
+        {
+            "var:{root}": "float64: normalised PMI of the k-mer; NaN where rare",
+            "var:{root}_rank": "float64: 1 is the highest; NaN where there is no score",
+        },
+        {
+            "n_bases": "bases that were counted",
+            "n_ranked": "k-mers with a rank",
+        },
+    ),
+    "pp.gene_windows": Keys(
+        "window",
+        {
+            "var:{root}_chrom": "str: contig of the gene's window; empty without one",
+            "var:{root}_start": "int64: first base, counted from 0; -1 without a window",
+            "var:{root}_end": "int64: base after the last; -1 without a window",
+            "var:{root}_strand": "str: strand of the gene, + or -",
+        },
+    ),
+    "pp.attach_sequences": Keys(
+        "sequence",
+        {"var:{root}": "str: sequence of the gene's window, in the direction of the gene"},
+    ),
+    "pp.correct_expression": Keys(
+        "corrected",
+        {
+            "layers:{root}": "float32 (n_obs, n_vars): ln(TPM + pseudocount) without hidden factors",
+            "layers:{root}_z": "float32 (n_obs, n_vars): the same, standardised by gene",
+            "var:{root}_expressed": "bool: the gene took part in finding the factors",
+            "obsm:{root}_pcs": "float32 (n_obs, n_pcs): scores of the factors",
+        },
+    ),
+    "pp.augment": Keys(
+        "augment",
+        {
+            "obs:synthetic": "bool, in the new object: the row was drawn by a sampler",
+            "obs:sampler": "categorical, in the new object: which sampler; missing in real rows",
+        },
+        {
+            "classes": "class names, sorted",
+            "n_real": "int64: training rows of each class that were sampled from",
+            "n_new": "int64: rows drawn for each class",
+        },
+    ),
+    "tl.augment_quality": Keys(
+        "augment_quality",
+        {},
+        {
+            "table": "DataFrame: one row per sampler and one for real rows, with marginals, "
+            "correlation, separation, near copies and accuracy",
+            "genes": "genes the figures were computed on",
+        },
+    ),
+    "tl.motifs": Keys(
+        "motifs",
+        {},
+        {
+            "table": "DataFrame: one row per motif, with its p and q value on held-out sequences",
+            "matrices": "float32 (n_motifs, widest, 4): probabilities of A, C, G, T",
+            "sites": "DataFrame: best site of each sequence of the positive class",
+        },
+    ),
+    "tl.few_shot": Keys(
+        "few_shot",
+        {},
+        {
+            "table": "DataFrame: accuracy, AUC, macro F1 and MCC of each model, shots and draw",
+            "classes": "class names, in the order used",
+            "n_test": "test sequences",
+            "n_pool": "int64: distinct training sequences of each class",
+            "duplicates": "training sequences that are in the test set too",
+        },
+    ),
+    "tl.twas": Keys(
+        "twas",
+        {
+            f"{attribute}:{{root}}_{model}{suffix}": what
+            for model in ("top1", "lasso", "enet", "blup", "bslmm")
+            for attribute, suffix, what in (
+                ("layers", "", "float32, of `rna`: predicted expression of everybody"),
+                ("var", "_pearson", "float32, of `rna`: correlation over test people"),
+                ("var", "_intercept", "float32, of `rna`: prediction without any allele"),
+                ("varm", "", "csr float32 (n_variants, n_genes), of `geno`: weights per allele"),
+            )
+        }
+        | {
+            "var:{root}_bslmm_rhat": "float32, of `rna`: convergence of the chains of BSLMM",
+            "var:{root}_h2": "float32, of `rna`: heritability among training people",
+            "var:{root}_h2_se": "float32, of `rna`: its standard error",
+            "var:{root}_h2_pval": "float32, of `rna`: its p value against 0",
+            "var:{root}_n_variants": "int32, of `rna`: variants that the models saw",
+        },
+        {
+            "summary": "of `rna`, DataFrame: per model mean and median correlation, constant "
+            "predictions, genes scored",
+            "genes": "of `geno`: genes of the columns of the weights",
+        },
+    ),
     "tl.sigel": Keys(
         "sigel",
         {
@@ -70,12 +179,15 @@ KEYS: dict[str, Keys] = {
     "tl.spatially_variable_genes": Keys(
         "sigel",
         {
-            "var:{root}_svg_score": "float64: squared distance to null images, or Moran's I",
-            "var:{root}_svg_pval": "float64: one-sided p value under permutation of spots",
+            "var:{root}_svg_score": "float64: distance to null images beyond chance, or Moran's I",
+            "var:{root}_svg_pval": "float64: one-sided p value against images without a pattern",
             "var:{root}_svg_qval": "float64: Benjamini-Hochberg q value",
             "var:{root}_svg_rank": "int64: 1 is the most variable",
         },
-        {"n_axes": "number of axes that follow the tissue (`method='sigel'`)"},
+        {
+            "n_axes": "int64 (2,): axes that follow the tissue, for each half of the genes "
+            "(`method='sigel'`)"
+        },
     ),
     "tl.gene_neighbors": Keys(
         "sigel",
@@ -120,6 +232,25 @@ KEYS: dict[str, Keys] = {
             "n_null": "number of relabellings",
         },
     ),
+    "tl.impute_genes": Keys(
+        "sigel_imputed",
+        {
+            "obsm:{root}": "float32 (n_obs, n_genes): imputed expression, on the scale of X",
+            "obsm:{root}_lower": "float32 (n_obs, n_genes): lower bound of the interval (90 %)",
+            "obsm:{root}_upper": "float32 (n_obs, n_genes): upper bound",
+            "obsm:{root}_heldout": "float32 (n_obs, n_shared): shared genes as predicted while "
+            "hidden, columns as in `scores`; NaN in cells that were not used",
+        },
+        {
+            "genes": "names of the imputed genes, in the order of the columns",
+            "scores": "DataFrame: Pearson, SSIM, those of kNN in the same folds, and coverage of "
+            "the interval, of each shared gene while hidden",
+            "baseline": "means of `scores`; `n_genes`, `n_cells`, `n_reference`",
+            "weights": "weight of each predictor in the stack (`method='sigel'`)",
+            "signal": "float64 (n_genes,): SD of the prediction in units of the gene's; it ranks "
+            "genes by how well they can be predicted",
+        },
+    ),
     "tl.gene_interactions": Keys(
         "gene_interactions",
         {"var:{root}_degree": "int32: pairs of the gene with a stability or score of a half"},
@@ -131,10 +262,99 @@ KEYS: dict[str, Keys] = {
             "conditions": "condition of each section, with `condition_key=`",
         },
     ),
+    "tl.spatial_domains": Keys(
+        "spatial_domain",
+        {
+            "obs:{root}": "categorical: domain of the spot, 0 the largest",
+            "obs:{root}_confidence": "float32: share of the starts that agree, or SpaGCN's "
+            "probability",
+        },
+        {
+            "genes": "names of the genes that were used",
+            "gene_source": "where their clusters and scores came from",
+            "dims": "components of each member of the ensemble",
+            "amounts": "amount of smoothing of each member",
+            "mclust_ari": "agreement with mclust's model EEE, with `cross_check=`",
+        },
+    ),
+    "tl.ult": Keys(
+        "ult",
+        {
+            "obs:{root}": "str: one character per gene of the profile, or the image or text",
+            "var:{root}": "str: the gene image (`method='image'` without `patches_key`)",
+        },
+        {
+            "levels": "int32, float64 or str (n_values,): values in rank order",
+            "counts": "int64 (n_values,): how often each was counted",
+            "codepoints": "uint32 (n_values,): character of each",
+            "var_names": "gene of each character of a string",
+            "modalities": "of a whole MuData: these four by modality, with `max_value` and `scale`",
+            "shape": "int64: shape of each image",
+        },
+    ),
+    "tl.ult_decode": Keys(
+        "ult",
+        {
+            "layers:{root}_decoded": "float32 (n_obs, n_vars): profiles or gene images, decoded",
+            "obsm:{root}_decoded": "float32 (n_obs, H, W[, C]): images, decoded",
+            "obs:{root}_decoded": "str: texts, decoded",
+        },
+    ),
+    "tl.ult_quality": Keys(
+        "ult",
+        {
+            "obs:{root}_psnr": "float64: peak signal-to-noise ratio, dB",
+            "obs:{root}_rmse": "float64: root mean squared error",
+            "obs:{root}_saturated": "float64: share of values beyond `max_value`",
+            "obs:{root}_ratio": "float64: share of matching characters of a text",
+            "var:{root}_psnr": "float64: peak signal-to-noise ratio of the gene image, dB",
+        },
+        {"baseline": "mean `rmse` of profiles, and that of as many `uniform` steps"},
+    ),
+    "tl.ult_distances": Keys(
+        "ult_distances",
+        {},
+        {
+            "table": "DataFrame: one row per metric, correlations with distances of profiles",
+            "pairs": "DataFrame: up to 2,000 pairs and their distances",
+        },
+    ),
+    "tl.classify_omics": Keys(
+        "omiclm",
+        {
+            "obs:{root}_label": "categorical: predicted class",
+            "obsm:{root}_proba": "DataFrame float32 (n_obs, n_classes): class probabilities",
+            "obsm:X_{root}": "float32 (n_obs, d): state of the language model after the text",
+        },
+        {
+            "report": "text; its first line compares the model with the best baseline",
+            "scores": "DataFrame: scores of the model and of each baseline on the same rows",
+            "confusion": "int64 (n_labels, n_labels): true class in rows, predicted in columns",
+            "labels": "class names of `confusion`",
+            "calibration": "DataFrame: confidence, accuracy and count of each bin",
+            "classes": "class names of the model",
+            "genes": "genes in the text, in order",
+            "history": "loss per epoch",
+            "model_dir": "folder of the saved model",
+        },
+    ),
+    "tl.explain_omics": Keys(
+        "explain_omics",
+        {"var:{root}_score": "float32: change of the class logits when the gene is hidden"},
+        {
+            "table": "DataFrame: gene, class, attribution, modality; strongest first",
+            "n_explained": "rows that were explained",
+        },
+    ),
 }
 
 #: Verbs that share a root keep their parameters apart: verb -> suffix of the `uns` entry.
-UNS_SUFFIX = {"tl.spatially_variable_genes": "_svg", "tl.gene_neighbors": "_neighbors"}
+UNS_SUFFIX = {
+    "tl.spatially_variable_genes": "_svg",
+    "tl.gene_neighbors": "_neighbors",
+    "tl.ult_decode": "_decode",
+    "tl.ult_quality": "_quality",
+}
 
 
 def uns_name(verb: str, key_added: str | None = None) -> str:

@@ -5,9 +5,19 @@ from omicllm._core.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        "augment_quality_df": "_augment_quality",
+        "classify_omics_df": "_classify_omics",
+        "explain_omics_df": "_classify_omics",
+        "few_shot_df": "_few_shot",
         "gene_embedding_df": "_gene_embedding",
         "gene_functions_df": "_tables",
         "gene_images": "_gene_images",
         "gene_interactions_df": "_tables",
+        "gene_windows_df": "_gene_windows",
+        "imputed": "_imputed",
+        "lut_df": "_ult",
+        "motifs_df": "_motifs",
+        "svg_df": "_svg",
+        "ult_distances_df": "_ult",
     },
 )

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+    from omicllm.spatial.sections import SectionGrid
+
 
 @docs.fill()
 def gene_images(
@@ -62,7 +64,13 @@ def gene_images(
         names = checks.listed(g.name for g in grids)
         msg = f"The grid holds several sections: name one with section= ({names})."
         raise ValueError(msg)
-    grid = grids[0]
+    return images_on(adata, grids[0], genes, layer)
+
+
+def images_on(
+    adata: AnnData, grid: SectionGrid, genes: str | Sequence[str] | None, layer: str | None
+) -> np.ndarray:
+    """Genes as images of one section, float32 (n_genes, height, width)."""
     X = inputs.matrix(adata, layer)
     columns = None if genes is None else positions(genes, adata.var_names)
     if inputs.storage(X) in ("dense", "csc", "csr"):

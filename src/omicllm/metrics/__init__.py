@@ -6,8 +6,12 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "ari": "_scores",
+        "gene_pearson": "_scores",
+        "mantel": "_scores",
         "neighbor_overlap": "_scores",
         "neighbor_recall": "_scores",
         "nmi": "_scores",
+        "ssim": "_scores",
+        "calibration": "_scores",
     },
 )

@@ -1,6 +1,18 @@
 """Scores of the `stats` room under their public names."""
 
+from omicllm.stats.agreement import gene_pearson, ssim
+from omicllm.stats.calibration import calibration
 from omicllm.stats.clusters import ari, nmi
+from omicllm.stats.mantel import mantel
 from omicllm.stats.neighbors import neighbor_overlap, neighbor_recall
 
-__all__ = ["ari", "neighbor_overlap", "neighbor_recall", "nmi"]
+__all__ = [
+    "ari",
+    "calibration",
+    "gene_pearson",
+    "mantel",
+    "neighbor_overlap",
+    "neighbor_recall",
+    "nmi",
+    "ssim",
+]

@@ -2,4 +2,13 @@
 
 from omicllm._core.lazy import attach
 
-__getattr__, __dir__, __all__ = attach(__name__, {"SIGEL": "_sigel"})
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "GeneMaskLM": "_genemask",
+        "SIGEL": "_sigel",
+        "SIGELImputer": "_sigel_imputer",
+        "ULT": "_ult",
+        "OmicLM": "_omic_lm",
+    },
+)

@@ -6,8 +6,10 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "AutoWeighted": "losses",
+        "ImageCritic": "memory_attention",
         "ImageProjection": "projection",
         "MaskedAutoencoder": "masked_autoencoder",
+        "MemoryAttention": "memory_attention",
         "StudentTMixture": "student_t",
         "info_nce": "losses",
         "neighbor_distillation": "losses",
@@ -15,5 +17,6 @@ __getattr__, __dir__, __all__ = attach(
         "self_paced_target": "losses",
         "sincos_positions": "positions",
         "size_entropy": "losses",
+        "ProfileLM": "language_model",
     },
 )

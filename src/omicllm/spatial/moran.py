@@ -1,169 +1,71 @@
-r"""Moran's I of many genes as sparse products, with p values from exact permutation moments.
+r"""Moran's I of many genes, with p values from exact permutation moments.
 
 :math:`I = \frac{n}{S_0} \frac{z^\top W z}{z^\top z}`, z the centred expression of a gene, W the
-weights of the spatial graph (Moran 1950). Under permutation of spots the first three moments of
-the numerator follow from sums over the graph and power sums of z; a Pearson type III curve through
-them gives p values that hold for sparse genes, where the normal approximation fails (Mielke 1979;
-Siemiatycki 1978).
+weights of the spatial graph (Moran 1950). One sparse product per gene, with a vector that fits in
+the cache of a core.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import sparse, stats
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from omicllm.spatial.permutation import (
+    GraphSums,
+    graph_sums,
+    permutation_moments,
+    symmetric_weights,
+    upper_tail,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
-_BLOCK_BYTES = 2**26
+#: Expected neighbouring pairs of expressing spots below which p values are calibrated.
+FEW_PAIRS = 60.0
+_DRAWS, _PER_BIN, _STEP, _WIDE, _ROWS = 40_000, 4_000, 16, 4, 2048
 
 
 @dataclass(frozen=True)
-class GraphSums:
-    """Sums over ordered pairs and triples of edges of a graph, by the shape they form.
+class _Layout:
+    """Spots ordered by section and, inside, so that neighbours are close in memory.
 
     Attributes
     ----------
-    n
-        Number of spots.
-    total
-        Sum of the weights of all undirected edges.
-    pairs
-        Same edge, two edges that share a spot, two disjoint edges.
-    triples
-        Sums for the index patterns of :data:`_TRIPLES`.
-    """
-
-    n: int
-    total: float
-    pairs: tuple[float, float, float]
-    triples: tuple[float, ...]
-
-
-# Exponents of z that a shape of two or three edges gives.
-_PAIRS = ((2, 2), (2, 1, 1), (1, 1, 1, 1))
-_TRIPLES = (
-    (3, 3), (3, 2, 1), (2, 2, 1, 1), (2, 2, 2), (3, 1, 1, 1), (2, 1, 1, 1, 1), (1, 1, 1, 1, 1, 1),
-)  # fmt: skip
-
-
-def symmetric_weights(graph: Any) -> sparse.csr_matrix:
-    """Weights as a symmetric float64 csr matrix without diagonal; z'Wz is unchanged by this."""
-    W = sparse.csr_matrix(graph, dtype=np.float64)
-    W = (W + W.T) * 0.5
-    W.setdiag(0)
-    W.eliminate_zeros()
-    return sparse.csr_matrix(W)
-
-
-def graph_sums(W: sparse.csr_matrix) -> GraphSums:
-    """Sums over the edges of a symmetric graph that permutation moments need."""
-    n = W.shape[0]
-    power2 = W.multiply(W).tocsr()
-    power3 = power2.multiply(W).tocsr()
-    s, q, c = (np.asarray(m.sum(axis=1)).ravel() for m in (W, power2, power3))
-    total, squares, cubes = s.sum() / 2, q.sum() / 2, c.sum() / 2
-    # One row block at a time: W @ W would hold all pairs of neighbours at once.
-    closed = 0.0
-    for start in range(0, n, 20_000):
-        rows = W[start : start + 20_000]
-        closed += float((rows @ W).multiply(rows).sum())
-    triangles = closed / 6
-    adjacent = float((s**2 - q).sum() / 2)  # unordered pairs of edges at a common spot
-    pairs = (squares, 2 * adjacent, total**2 - squares - 2 * adjacent)
-    upper = sparse.triu(W, k=1).tocoo()
-    i, j, w = upper.row, upper.col, upper.data
-    touching = s[i] + s[j] - 2 * w
-    twice_adjacent = 3 * float((w**2 * touching).sum())
-    twice_disjoint = 3 * float((w**2 * (total - w - touching)).sum())
-    star = float((s**3 - 3 * s * q + 2 * c).sum())
-    path = 6 * (float((w * (s[i] - w) * (s[j] - w)).sum()) - 3 * triangles)
-    neighbour_sum = float(((W @ s) * s - power2 @ s).sum())
-    bent = 6 * (
-        total * adjacent
-        - neighbour_sum
-        - float((s * (s**2 - q)).sum()) / 2
-        + float((q * s - c).sum())
-        + 3 * triangles
-    )
-    known = (cubes, twice_adjacent, twice_disjoint + path, 6 * triangles, star, bent)
-    triples = (*known, total**3 - sum(known))
-    return GraphSums(n, total, pairs, triples)
-
-
-def permutation_moments(
-    sums: GraphSums, power: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, variance and third central moment of z'Wz when spots are permuted.
-
-    Parameters
-    ----------
+    order
+        Spot at each place.
+    place
+        Place of each spot.
+    upper
+        Upper triangle of the weights between places.
+    bounds
+        First place of each section, and the end.
+    weight
+        Sum of all weights of each section.
     sums
-        Sums over the graph.
-    power
-        Power sums of centred expression, (7, n_genes): row k is the sum of z**k.
+        Sums over the graph of each section, or None.
     """
 
-    @cache
-    def monomial(exponents: tuple[int, ...]) -> np.ndarray:
-        """Sum of the product of powers over all tuples of different spots."""
-        *others, last = exponents
-        if not others:
-            return power[last]
-        value = power[last] * monomial(tuple(others))
-        for k in range(len(others)):
-            joined = list(others)
-            joined[k] += last
-            value = value - monomial(tuple(sorted(joined, reverse=True)))
-        return value
-
-    def expected(exponents: tuple[int, ...]) -> np.ndarray:
-        ways = np.prod([float(sums.n - k) for k in range(len(exponents))])
-        return monomial(exponents) / ways
-
-    first = 2 * sums.total * expected((1, 1))
-    second = 4 * sum(c * expected(e) for c, e in zip(sums.pairs, _PAIRS, strict=True))
-    third = 8 * sum(c * expected(e) for c, e in zip(sums.triples, _TRIPLES, strict=True))
-    variance = second - first**2
-    return first, np.maximum(variance, 0.0), third - 3 * first * second + 2 * first**3
-
-
-def upper_tail(z: np.ndarray, skewness: np.ndarray) -> np.ndarray:
-    """Probability of a standard score above `z` under Pearson type III with that skewness."""
-    z, skewness = np.broadcast_arrays(z, skewness)
-    p = stats.norm.sf(z)
-    bent = np.abs(skewness) > 1e-4
-    shape = 4.0 / np.maximum(skewness[bent] ** 2, 1e-12)
-    at = shape + np.sign(skewness[bent]) * z[bent] * np.sqrt(shape)
-    right = skewness[bent] > 0
-    p = np.array(p)
-    p[bent] = np.where(right, stats.gamma.sf(at, shape), stats.gamma.cdf(at, shape))
-    return np.clip(p, np.finfo(float).tiny, 1.0)
-
-
-@dataclass
-class _Scores:
-    """Standard scores of genes, and what is needed to draw permuted ones."""
-
-    index: np.ndarray
-    score: np.ndarray
-    skewness: np.ndarray
-    mean: np.ndarray
-    sd: np.ndarray
-    scale: np.ndarray
-    n_values: np.ndarray
+    order: np.ndarray
+    place: np.ndarray
+    upper: sparse.csr_matrix
+    bounds: np.ndarray
+    weight: np.ndarray
+    sums: list[GraphSums] | None
 
 
 def morans_i(
-    block_of: Callable[[slice], Any],
+    groups: Iterable[tuple[slice, Any]],
     n_genes: int,
     graph: Any,
     *,
+    sections: np.ndarray | None = None,
     n_jobs: int = 1,
     p_values: bool = True,
     rng: np.random.Generator | None = None,
@@ -172,12 +74,16 @@ def morans_i(
 
     Parameters
     ----------
-    block_of
-        Takes a slice of genes, returns their expression (n_obs, n), dense or sparse.
+    groups
+        Slices of genes and their expression (n_obs, n), dense or csc, covering all genes.
     n_genes
         Number of genes.
     graph
         Spatial weights (n_obs, n_obs), sparse; need not be symmetric.
+    sections
+        Section number of each spot (n_obs,). Expression is then centred and scaled within
+        sections, edges between them are left out, I is the mean over sections weighted by their
+        edges, and spots are permuted within sections.
     n_jobs
         Threads. The sparse products release Python's lock.
     p_values
@@ -189,6 +95,11 @@ def morans_i(
     -------
     float64 (n_genes,) I and p; NaN for genes that do not vary.
 
+    Raises
+    ------
+    ValueError
+        When the graph has no edges.
+
     Notes
     -----
     The curve through three moments fits wherever many neighbouring pairs of spots express a gene.
@@ -196,142 +107,249 @@ def morans_i(
     taken from permuted images of such genes, pooled over genes found in about as many spots.
     """
     W = symmetric_weights(graph)
+    if sections is not None:
+        W = within(W, sections)
     if not W.sum() > 0:
         msg = "The spatial graph has no edges."
         raise ValueError(msg)
-    sums = graph_sums(W) if p_values else None
-    step = max(1, min(128, _BLOCK_BYTES // (8 * max(1, W.shape[0]))))
-    found = _Scores(*(np.full(n_genes, np.nan) for _ in range(7)))
-
-    def work(start: int) -> None:
-        genes = slice(start, min(start + step, n_genes))
-        X = block_of(genes)
-        Z = np.ascontiguousarray(
-            X.toarray() if sparse.issparse(X) else np.asarray(X), dtype=np.float64
-        )
-        found.n_values[genes] = (Z != 0).sum(axis=0)
-        _score_block(Z, W, sums, genes, found)
-
-    _run(work, range(0, n_genes, step), n_jobs)
-    if sums is None:
-        return found.index, np.full(n_genes, np.nan)
-    p = np.where(np.isfinite(found.score), 1.0, np.nan)
-    known = np.isfinite(found.score)
-    p[known] = upper_tail(found.score[known], found.skewness[known])
-    n = W.shape[0]
-    pairs = (found.n_values / n) ** 2 * (W.nnz / 2)
-    few = np.flatnonzero(known & (pairs < FEW_PAIRS) & (found.n_values > 0))
-    if len(few):
+    n, layout = W.shape[0], _layout(W, sections, p_values=p_values)
+    size = np.diff(layout.bounds)
+    index = np.zeros((len(size), n_genes))
+    power = np.zeros((len(size), 7, n_genes))
+    n_values = np.zeros(n_genes, dtype=np.int64)
+    few_columns, few = [], []
+    for genes, block in groups:
+        _score(block, genes.start, layout, index, power, n_values, n_jobs)
+        if p_values:
+            pairs = (n_values[genes] / n) ** 2 * (W.nnz / 2)
+            chosen = np.flatnonzero((pairs < FEW_PAIRS) & (power[:, 2, genes] > 0).any(axis=0))
+            few.append(genes.start + chosen)
+            few_columns.append(sparse.csc_matrix(block[:, chosen], dtype=np.float64))
+    varies = power[:, 2] > 0
+    weight = layout.weight @ varies
+    known = weight > 0
+    # The statistic of a section is n z'Wz / z'z; sections add up.
+    total = size @ index
+    score = np.where(known, total / np.where(known, weight, 1.0), np.nan)
+    if layout.sums is None:
+        return score, np.full(n_genes, np.nan)
+    mean, variance, third = np.zeros((3, n_genes))
+    for n_spots, sums, p, here in zip(size, layout.sums, power, varies, strict=True):
+        moments = permutation_moments(sums, p)
+        for k, (into, moment) in enumerate(zip((mean, variance, third), moments, strict=True)):
+            into += np.where(here, moment, 0.0) * float(n_spots) ** (k + 1)
+    usable = known & (variance > 0)
+    sd = np.sqrt(np.where(usable, variance, 1.0))
+    standard = (total - mean) / sd
+    p = np.where(known, 1.0, np.nan)
+    p[usable] = upper_tail(standard[usable], (third / sd**3)[usable])
+    chosen, columns = np.concatenate(few), sparse.hstack(few_columns, format="csc")
+    columns = columns[:, usable[chosen]]
+    chosen = chosen[usable[chosen]]
+    if len(chosen):
+        draws = _Draws(columns, W, sections, mean[chosen], sd[chosen])
         rng = rng or np.random.default_rng(0)
-        p[few] = _calibrated(few, p[few], block_of, W, found, step, rng)
-    return found.index, p
+        p[chosen] = _calibrated(p[chosen], standard[chosen], n_values[chosen], draws, rng)
+    return score, p
 
 
-#: Expected neighbouring pairs of expressing spots below which p values are calibrated.
-FEW_PAIRS = 60.0
-_DRAWS, _PER_BIN = 40_000, 4_000
+def within(W: sparse.csr_matrix, sections: np.ndarray) -> sparse.csr_matrix:
+    """Weights without the edges between sections."""
+    edges = sparse.coo_matrix(W)
+    keep = sections[edges.row] == sections[edges.col]
+    kept = (edges.data[keep], (edges.row[keep], edges.col[keep]))
+    return sparse.csr_matrix(kept, shape=W.shape)
 
 
-def _run(work: Callable[[int], None], starts: range, n_jobs: int) -> None:
+def _layout(W: sparse.csr_matrix, sections: np.ndarray | None, *, p_values: bool) -> _Layout:
+    order = np.asarray(csgraph.reverse_cuthill_mckee(W, symmetric_mode=True), dtype=np.int64)
+    size = np.array([len(order)])
+    if sections is not None:
+        order = order[np.argsort(sections[order], kind="stable")]
+        size = np.unique(sections, return_counts=True)[1]
+    bounds = np.concatenate([[0], np.cumsum(size)])
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    moved = sparse.csr_matrix(W[order][:, order])
+    parts = [moved[a:b, a:b] for a, b in pairwise(bounds)]
+    weight = np.array([float(part.sum()) for part in parts])
+    sums = [graph_sums(part) for part in parts] if p_values else None
+    upper = sparse.csr_matrix(sparse.triu(moved, k=1))
+    upper.sort_indices()
+    return _Layout(order, place, upper, bounds, weight, sums)
+
+
+def _score(
+    block: Any,
+    start: int,
+    layout: _Layout,
+    index: np.ndarray,
+    power: np.ndarray,
+    n_values: np.ndarray,
+    n_jobs: int,
+) -> None:
+    """Fill in z'Wz / z'z, power sums of unit scale and the number of values of some genes."""
+    if sparse.issparse(block) and not block.has_canonical_format:
+        block = block.copy()
+        block.sum_duplicates()
+    n, m = block.shape
+    # Few genes of large sections, whose products stay near the core; many of small ones.
+    step = _STEP if n > 10_000 else 16 * _STEP
+
+    def work(first: int) -> None:
+        part = block[:, first : first + _WIDE * step]
+        if not sparse.issparse(part):
+            # Rows are gathered for several products at once: reaching a row is what costs.
+            part = np.asarray(part)[layout.order]
+        for j in range(0, part.shape[1], step):
+            piece(part[:, j : j + step], start + first + j)
+
+    def piece(part: Any, begin: int) -> None:
+        out = slice(begin, begin + part.shape[1])
+        if sparse.issparse(part):
+            gene = np.repeat(np.arange(part.shape[1]), np.diff(part.indptr))
+            V = np.zeros(part.shape)
+            V[layout.place[part.indices], gene] = part.data
+            n_values[out] = np.bincount(gene[part.data != 0], minlength=part.shape[1])
+        else:
+            V = np.array(part, dtype=np.float64, order="C")
+            n_values[out] = np.count_nonzero(V, axis=0)
+        means = [np.full(b - a, 1.0 / (b - a)) @ V[a:b] for a, b in pairwise(layout.bounds)]
+        for (a, b), mean in zip(pairwise(layout.bounds), means, strict=True):
+            V[a:b] -= mean
+        Y = layout.upper @ V
+        for k, (a, b) in enumerate(pairwise(layout.bounds)):
+            p_values = layout.sums is not None
+            _section(V[a:b], Y[a:b], means[k], index[k, out], power[k, :, out], p_values=p_values)
+
     if n_jobs == 1:
-        for start in starts:
-            work(start)
+        for first in range(0, m, _WIDE * step):
+            work(first)
     else:
         with ThreadPoolExecutor(n_jobs) as pool:
-            list(pool.map(work, starts))
+            list(pool.map(work, range(0, m, _WIDE * step)))
 
 
-def _score_block(
-    Z: np.ndarray, W: sparse.csr_matrix, sums: GraphSums | None, genes: slice, found: _Scores
+def _section(
+    V: np.ndarray,
+    Y: np.ndarray,
+    mean: np.ndarray,
+    index: np.ndarray,
+    power: np.ndarray,
+    *,
+    p_values: bool,
 ) -> None:
-    """Fill in I and, with `sums`, standard scores of a block of dense genes (changed in place)."""
-    n = len(Z)
-    Z -= Z.mean(axis=0)
-    product = np.einsum("ij,ij->j", Z, W @ Z)
-    square = np.einsum("ij,ij->j", Z, Z)
-    varies = square > 1e-12 * n
-    safe = np.where(varies, square, 1.0)
-    found.index[genes] = np.where(varies, n / W.sum() * product / safe, np.nan)
-    if sums is None:
-        return
-    Z /= np.sqrt(safe)  # power sums of unit scale, whatever the units of expression
-    power = np.empty((7, Z.shape[1]))
-    value = np.ones_like(Z)
-    for k in range(7):
-        power[k] = value.sum(axis=0)
-        value *= Z
-    power[1] = 0.0
-    mean, variance, third = permutation_moments(sums, power)
-    sd = np.sqrt(variance)
-    usable = varies & (sd > 0)
-    sd = np.where(usable, sd, 1.0)
-    found.score[genes] = np.where(usable, (product / safe - mean) / sd, np.nan)
-    found.skewness[genes] = third / sd**3
-    found.mean[genes], found.sd[genes], found.scale[genes] = mean, sd, np.sqrt(safe)
+    """Fill in z'Wz / z'z and power sums of unit scale of some genes, blocks of rows at a time."""
+    sums = np.zeros((7, V.shape[1]))  # row 1 holds z'Wz / 2 until the end
+    for start in range(0, len(V), _ROWS):
+        z, y = V[start : start + _ROWS], Y[start : start + _ROWS]
+        sums[1] += _dots(z, y)
+        sums[2] += _dots(z, z)
+        if p_values:
+            z2 = z * z
+            z3 = z2 * z
+            for k, (left, right) in enumerate(((z, z2), (z2, z2), (z2, z3), (z3, z3)), start=3):
+                sums[k] += _dots(left, right)
+    varies = sums[2] > 1e-24 * len(V) * mean**2  # centring a constant leaves rounding errors
+    safe = np.where(varies, sums[2], 1.0)
+    index[:] = np.where(varies, 2.0 * sums[1] / safe, 0.0)
+    power[0], power[1], power[2] = len(V), 0.0, varies
+    for k in range(3, 7):
+        power[k] = np.where(varies, sums[k] / safe ** (k / 2), 0.0)
+
+
+def _dots(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """Scalar products of the columns of two C-ordered arrays."""
+    whole, m = len(A) // 32 * 32, A.shape[1]
+    # Rows joined by 32: einsum pays for every row, not for its length.
+    long = np.einsum("ij,ij->j", A[:whole].reshape(-1, 32 * m), B[:whole].reshape(-1, 32 * m))
+    return long.reshape(32, m).sum(axis=0) + np.einsum("ij,ij->j", A[whole:], B[whole:])
+
+
+class _Draws:
+    """Standard scores of genes whose values lie at random spots of their section.
+
+    Parameters
+    ----------
+    X
+        csc (n_obs, n_genes), values of genes found in few spots.
+    W
+        Weights without edges between sections.
+    sections
+        Section number of each spot, or None.
+    mean, sd
+        Moments of the statistic of each gene.
+    """
+
+    def __init__(
+        self, X: sparse.csc_matrix, W: sparse.csr_matrix, sections: np.ndarray | None,
+        mean: np.ndarray, sd: np.ndarray,
+    ) -> None:  # fmt: skip
+        n = X.shape[0]
+        codes = np.zeros(n, dtype=np.int64) if sections is None else sections
+        codes = np.unique(codes, return_inverse=True)[1]
+        self.W, self.mean, self.sd = W, mean, sd
+        self.order = np.argsort(codes, kind="stable")
+        self.size = np.bincount(codes)
+        self.start = np.cumsum(self.size) - self.size
+        self.codes = codes
+        local = np.empty(n, dtype=np.int64)
+        local[self.order] = np.arange(n) - self.start[codes[self.order]]
+        self.local = local
+        member = sparse.csr_matrix((np.ones(n), (codes, np.arange(n))))
+        degree = np.asarray(W.sum(axis=1)).ravel()
+        self.degrees = member.multiply(degree[None]).tocsr()
+        total = np.asarray((member @ X).todense())
+        square = np.asarray((member @ X.multiply(X)).todense())
+        size = self.size[:, None]
+        square = square - total**2 / size
+        # Sections add up as n z'Wz / z'z; a section in which a gene is constant adds nothing.
+        varies = square > 1e-12 * np.maximum(total**2 / size, 1e-300)
+        scale = np.sqrt(np.where(varies, size / np.where(varies, square, 1.0), 0.0))
+        gene = np.repeat(np.arange(X.shape[1]), np.diff(X.indptr))
+        data = X.data * scale[codes[X.indices], gene]
+        self.X = sparse.csc_matrix((data, X.indices, X.indptr), shape=X.shape)
+        centre = total * scale / size
+        self.centre = centre
+        self.constant = (centre**2 * np.asarray(self.degrees.sum(axis=1))).sum(axis=0)
+
+    def draw(self, genes: slice, rng: np.random.Generator) -> np.ndarray:
+        """Scores of one permuted image of each of some genes, independent of each other."""
+        X = self.X[:, genes]
+        shuffled = self.order.copy()
+        for start, size in zip(self.start, self.size, strict=True):
+            rng.shuffle(shuffled[start : start + size])
+        # One permutation, entered at an offset of each gene's own: as good as one per gene.
+        offset = np.repeat(rng.integers(X.shape[0], size=X.shape[1]), np.diff(X.indptr))
+        code = self.codes[X.indices]
+        moved = shuffled[self.start[code] + (self.local[X.indices] + offset) % self.size[code]]
+        Y = sparse.csc_matrix((X.data, moved, X.indptr), shape=X.shape)
+        Y.sort_indices()
+        raw = np.asarray((self.W @ Y).multiply(Y).sum(axis=0)).ravel()
+        cross = (np.asarray((self.degrees @ Y).todense()) * self.centre[:, genes]).sum(axis=0)
+        return (raw - 2 * cross + self.constant[genes] - self.mean[genes]) / self.sd[genes]
 
 
 def _calibrated(
-    few: np.ndarray,
     p: np.ndarray,
-    block_of: Callable[[slice], Any],
-    W: sparse.csr_matrix,
-    found: _Scores,
-    step: int,
+    score: np.ndarray,
+    n_values: np.ndarray,
+    draws: _Draws,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """P values above 0.01 from pooled permuted scores of genes with about as many values."""
-    repeats = int(np.clip(-(-_DRAWS // len(few)), 2, 200))
-    degree = np.asarray(W.sum(axis=1)).ravel()
-    drawn = np.empty((repeats, len(few)))
-    for block in np.split(few, np.flatnonzero(np.diff(few // step)) + 1):
-        start = int(block[0] // step * step)
-        genes = slice(start, min(start + step, len(found.index)))
-        X = sparse.csc_matrix(block_of(genes), dtype=np.float64)[:, block - start]
-        X.data /= np.repeat(found.scale[block], np.diff(X.indptr))
-        here = np.searchsorted(few, block)
+    repeats = int(np.clip(-(-_DRAWS // len(p)), 2, 200))
+    drawn = np.empty((repeats, len(p)))
+    for start in range(0, len(p), 128):
+        genes = slice(start, start + 128)
         for r in range(repeats):
-            drawn[r, here] = _permuted_scores(X, W, degree, found, block, rng)
-    order = np.argsort(found.n_values[few], kind="stable")
+            drawn[r, genes] = draws.draw(genes, rng)
+    order = np.argsort(n_values, kind="stable")
     out = p.copy()
-    for group in np.array_split(order, max(1, len(few) * repeats // _PER_BIN)):
+    for group in np.array_split(order, max(1, len(p) * repeats // _PER_BIN)):
         null = np.sort(drawn[:, group].ravel())
-        score = found.score[few[group]]
         # Exact ties of a few discrete scores count as "at least as large".
-        above = len(null) - np.searchsorted(null, score - 1e-9, side="left")
+        above = len(null) - np.searchsorted(null, score[group] - 1e-9, side="left")
         body = (1 + above) / (1 + len(null))
         out[group] = np.where(body > 0.01, body, np.minimum(p[group], 0.01))
     return out
-
-
-def _permuted_scores(
-    X: sparse.csc_matrix,
-    W: sparse.csr_matrix,
-    degree: np.ndarray,
-    found: _Scores,
-    genes: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Standard scores of genes whose values lie at random spots, independently of each other."""
-    n = X.shape[0]
-    # One permutation, entered at an offset of each gene's own: as good as one per gene.
-    offset = np.repeat(rng.integers(n, size=X.shape[1]), np.diff(X.indptr))
-    moved = rng.permutation(n)[(X.indices + offset) % n]
-    Y = sparse.csc_matrix((X.data, moved, X.indptr), shape=X.shape)
-    Y.sort_indices()
-    raw = np.asarray((W @ Y).multiply(Y).sum(axis=0)).ravel()
-    centre = np.asarray(X.sum(axis=0)).ravel() / n
-    product = raw - 2 * centre * (Y.T @ degree) + centre**2 * degree.sum()
-    return (product - found.mean[genes]) / found.sd[genes]
-
-
-def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
-    """False discovery rates of p values; NaN stay NaN and do not count."""
-    q = np.full(len(p), np.nan)
-    known = np.flatnonzero(np.isfinite(p))
-    if len(known) == 0:
-        return q
-    order = known[np.argsort(p[known], kind="stable")]
-    m = len(order)
-    raised = p[order] * m / np.arange(1, m + 1)
-    q[order] = np.minimum(1.0, np.minimum.accumulate(raised[::-1])[::-1])
-    return q

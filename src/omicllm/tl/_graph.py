@@ -38,7 +38,9 @@ def spatial_graph(
         graph = sparse.csr_matrix(adata.obsp[connectivity_key])
     elif connectivity_key != "spatial_connectivities":
         raise checks.missing(
-            connectivity_key, "adata.obsp", adata.obsp,
+            connectivity_key,
+            "adata.obsp",
+            adata.obsp,
             hint="Make a graph with squidpy.gr.spatial_neighbors(adata).",
         )
     else:
@@ -56,13 +58,17 @@ def spatial_graph(
 def _by_squidpy(
     adata: AnnData, spatial_key: str, batch_key: str | None, n_neighbors: int
 ) -> sparse.csr_matrix:
+    import warnings
+
     import anndata
     import pandas as pd
     import squidpy as sq
 
     if spatial_key not in adata.obsm:
         raise checks.missing(
-            spatial_key, "adata.obsm", adata.obsm,
+            spatial_key,
+            "adata.obsm",
+            adata.obsm,
             hint="Spot coordinates are needed: name their entry with spatial_key=.",
         )
     coords = np.asarray(adata.obsm[spatial_key])
@@ -70,7 +76,9 @@ def _by_squidpy(
         msg = f"adata.obsm[{spatial_key!r}] holds NaN or infinite coordinates."
         raise ValueError(msg)
     if adata.n_obs <= n_neighbors:
-        msg = f"A spatial graph needs more than {n_neighbors} observations; there are {adata.n_obs}."
+        msg = (
+            f"A spatial graph needs more than {n_neighbors} observations; there are {adata.n_obs}."
+        )
         raise ValueError(msg)
     lent = anndata.AnnData(obs=pd.DataFrame(index=[str(i) for i in range(adata.n_obs)]))
     lent.obsm["spatial"] = coords
@@ -82,7 +90,10 @@ def _by_squidpy(
         lent.obs["section"] = pd.Categorical(codes.astype(str))
         options["library_key"] = "section"
     logger.info("spatial graph by squidpy: %s", options)
-    sq.gr.spatial_neighbors(lent, **options)
+    with warnings.catch_warnings():
+        # squidpy 1.9 splits this function; the range of supported versions has only this one.
+        warnings.simplefilter("ignore", FutureWarning)
+        sq.gr.spatial_neighbors(lent, **options)
     return sparse.csr_matrix(lent.obsp["spatial_connectivities"])
 
 

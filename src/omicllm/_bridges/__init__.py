@@ -1,0 +1,1 @@
+"""Other systems, called when asked for: SpaGCN, and R through rpy2."""

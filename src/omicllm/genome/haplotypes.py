@@ -1,0 +1,384 @@
+"""Sequences of personal haplotypes: what `bcftools consensus` writes, as tokens.
+
+The rules are those of bcftools 1.24 (fuzzed against it): records are applied in the order of
+position; one that starts inside the REF of the last applied is skipped, unless it is an insertion
+or deletion whose unchanged first base is all that overlaps; a record across an edge of the window
+is cut there. bcftools before 1.20 or so ignored records across the left edge instead.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from omicllm._core.checks import listed
+from omicllm.genome import tokens as nucleotides
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from scipy import sparse
+
+    from omicllm.genome.fasta import Genome
+
+
+class Window(NamedTuple):
+    """One window: 0-based, half-open."""
+
+    chrom: str
+    start: int
+    end: int
+    strand: str = "+"
+
+
+class WindowHaplotypes(NamedTuple):
+    """Haplotypes of everybody in one window.
+
+    Attributes
+    ----------
+    tokens
+        int8 (n_unique, length): A 0, C 1, G 2, T 3, N 4, IUPAC codes 5 to 14, padding -1.
+    index
+        int32 (n_people, 2): row of `tokens` of each person's first and second haplotype.
+    """
+
+    tokens: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # the name is the field's, not tuple's
+
+
+class Alleles:
+    """Variants of one contig in the order of position, and who carries them.
+
+    Parameters
+    ----------
+    pos
+        Positions as in a VCF (from 1), int (m,).
+    ref, alt
+        Alleles; `alt` joined by commas.
+    hap1, hap2
+        csc int8 (n, m): allele numbers; below 0 is missing and counts as reference.
+    unphased
+        csc (n, m), or None: where two different alleles lie on unknown haplotypes; both
+        haplotypes then get the IUPAC codes of the two.
+
+    Attributes
+    ----------
+    n_skipped
+        Alleles that are not sequences (``<INS>``, breakends) and are left out.
+    """
+
+    def __init__(
+        self, pos: np.ndarray, ref: Sequence[str], alt: Sequence[str],
+        hap1: sparse.csc_matrix, hap2: sparse.csc_matrix,
+        unphased: sparse.csc_matrix | None = None,
+    ) -> None:  # fmt: skip
+        order = np.argsort(pos, kind="stable")
+        self.order = order
+        self.start = np.asarray(pos, dtype=np.int64)[order] - 1
+        self.ref = [ref[i].upper() for i in order]
+        self.alt = [alt[i].upper().split(",") for i in order]
+        self.end = self.start + np.array([len(r) for r in self.ref], dtype=np.int64)
+        self.reach = int((self.end - self.start).max()) if len(order) else 0
+        self.n_people = hap1.shape[0]
+        self.carried = (hap1[:, order].tocsc(), hap2[:, order].tocsc())
+        self.unphased = None if unphased is None else unphased[:, order].tocsc()
+        self.first = nucleotides.encode("".join(r[0] for r in self.ref))
+        # A substitution of one base at a place of its own is a matter of one assignment.
+        alone = np.ones(len(order), dtype=bool)
+        same = self.start[1:] == self.start[:-1]
+        alone[1:][same] = alone[:-1][same] = False
+        self.simple = alone & np.array(
+            [len(r) == 1 and all(len(a) == 1 for a in alts)
+             for r, alts in zip(self.ref, self.alt, strict=True)], dtype=bool,
+        )  # fmt: skip
+        most = max((len(a) for a in self.alt), default=0)
+        self.bases = np.full((len(order), most + 1), nucleotides.N, dtype=np.int8)
+        for j in np.flatnonzero(self.simple):
+            self.bases[j, 1 : len(self.alt[j]) + 1] = nucleotides.encode("".join(self.alt[j]))
+        self.skipped = np.array(
+            [(j, k) for j, alts in enumerate(self.alt) for k, a in enumerate(alts, 1)
+             if not _is_sequence(a)], dtype=np.int64,
+        ).reshape(-1, 2)  # fmt: skip
+        self.n_skipped = len(self.skipped)
+        self._edits: dict[tuple[int, int], _Edit] = {}
+
+    def within(self, start: int, end: int) -> slice:
+        """Variants that may touch ``[start, end)``."""
+        low, high = np.searchsorted(self.start, (start - self.reach, end))
+        return slice(int(low), int(high))
+
+    def touching(self, start: int, end: int) -> np.ndarray:
+        """Variants that do touch ``[start, end)``."""
+        columns = self.within(start, end)
+        return np.flatnonzero(self.end[columns] > start) + columns.start
+
+    def mismatches(self, reference: np.ndarray, start: int) -> np.ndarray:
+        """Variants whose REF, as far as it lies inside the window, is not the reference."""
+        at = self.touching(start, start + len(reference))
+        at = at[self.start[at] >= start]
+        bad = self.first[at] != reference[self.start[at] - start]
+        for i in np.flatnonzero((self.end[at] - self.start[at] > 1) & ~bad):
+            offset = int(self.start[at[i]]) - start
+            here = reference[offset : offset + len(self.ref[at[i]])]
+            bad[i] = (nucleotides.encode(self.ref[at[i]])[: len(here)] != here).any()
+        return at[bad]
+
+    def numbers(self, columns: slice) -> np.ndarray:
+        """Allele of each haplotype at some variants: int8 (2 n, k), rows 2 i and 2 i + 1."""
+        k = columns.stop - columns.start
+        out = np.zeros((self.n_people, 2, k), dtype=np.int16)
+        for side, X in enumerate(self.carried):
+            rows, at, values = _entries(X, columns)
+            out[rows, side, at] = values
+        low, high = np.searchsorted(self.skipped[:, 0], (columns.start, columns.stop))
+        for j, allele in self.skipped[low:high]:
+            column = out[:, :, j - columns.start]
+            column[column == allele] = 0
+        if self.unphased is not None:
+            rows, at, _ = _entries(self.unphased, columns)
+            pair = out[rows, :, at]
+            less, more = pair.min(axis=1), pair.max(axis=1)
+            # Both haplotypes carry the code of the pair, numbered after all single alleles; of an
+            # allele and a missing one they carry the allele.
+            code = np.where((less == more) | (less < 0), more, _PAIR + less * _PAIR + more)
+            out[rows, :, at] = code[:, None]
+        return np.maximum(out, 0).reshape(2 * self.n_people, k)
+
+    def edit(self, j: int, allele: int) -> _Edit:
+        """How one allele changes the reference."""
+        key = (j, allele)
+        if key not in self._edits:
+            ref = self.ref[j]
+            if allele < _PAIR:
+                new, indel = nucleotides.encode(self.alt[j][allele - 1]), False
+                indel = _is_indel(ref, self.alt[j][allele - 1])
+            else:
+                low, high = divmod(allele - _PAIR, _PAIR)
+                pair = [ref if a == 0 else self.alt[j][a - 1] for a in (low, high)]
+                new = _ambiguous(pair, ref)
+                indel = _is_indel(ref, max((p for p in pair if p != ref), key=len))
+            anchored = indel and len(new) > 0 and new[0] == self.first[j]
+            self._edits[key] = _Edit(int(self.start[j]), int(self.end[j]), new, anchored)
+        return self._edits[key]
+
+
+#: Allele numbers from here on stand for two alleles whose haplotypes are not known.
+_PAIR = 128
+
+
+class _Edit(NamedTuple):
+    start: int
+    end: int
+    new: np.ndarray
+    anchored: bool
+
+
+def build(
+    alleles: Alleles | None,
+    reference: np.ndarray,
+    window: Window,
+    *,
+    n_people: int,
+    length: int | None = None,
+    deduplicate: bool = True,
+) -> WindowHaplotypes:
+    """Haplotypes of everybody in one window.
+
+    Parameters
+    ----------
+    alleles
+        Variants of the contig; None for none.
+    reference
+        Tokens of the window on the forward strand.
+    window
+        Where it lies; ``strand="-"`` asks for reverse complements.
+    n_people
+        Number of people.
+    length
+        Cut or pad each haplotype about its centre to this length.
+    deduplicate
+        Return each sequence once.
+
+    Returns
+    -------
+    Tokens and index.
+    """
+    columns = slice(0, 0) if alleles is None else alleles.within(window.start, window.end)
+    if alleles is None or columns.start == columns.stop:
+        rows = [reference]
+        which = np.zeros(2 * n_people, dtype=np.int64)
+        if not deduplicate:
+            rows, which = rows * (2 * n_people), np.arange(2 * n_people)
+    else:
+        numbers = alleles.numbers(columns)
+        if deduplicate:
+            numbers, which = _unique_rows(numbers)
+        else:
+            which = np.arange(len(numbers))
+        rows = list(_sequences(alleles, numbers, columns, reference, window))
+    if window.strand == "-":
+        rows = [nucleotides.reverse_complement(row) for row in rows]
+    if length is not None:
+        rows = [centred(row, length) for row in rows]
+    if deduplicate:
+        seen: dict[bytes, int] = {}
+        number = np.array([seen.setdefault(row.tobytes(), len(seen)) for row in rows])
+        first = np.unique(number, return_index=True)[1]
+        rows, which = [rows[i] for i in first], number[which]
+    out = np.full((len(rows), max(map(len, rows))), nucleotides.PAD, dtype=np.int8)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = row
+    return WindowHaplotypes(out, which.reshape(n_people, 2).astype(np.int32))
+
+
+def centred(row: np.ndarray, length: int) -> np.ndarray:
+    """Cut or pad a sequence about its centre to `length`."""
+    extra = len(row) - length
+    if extra >= 0:
+        return row[extra // 2 : extra // 2 + length]
+    out = np.full(length, nucleotides.PAD, dtype=np.int8)
+    out[-extra // 2 : -extra // 2 + len(row)] = row
+    return out
+
+
+def _sequences(
+    alleles: Alleles, numbers: np.ndarray, columns: slice, reference: np.ndarray, window: Window
+) -> Iterator[np.ndarray]:
+    """Sequence of each row of allele numbers, on the forward strand."""
+    start = window.start
+    simple = alleles.simple[columns] & (alleles.start[columns] >= start)
+    letters = np.repeat(reference[None], len(numbers), axis=0)
+    row, at = np.nonzero(numbers[:, simple])
+    variant = np.flatnonzero(simple)[at]
+    number = numbers[row, variant]
+    place = alleles.start[columns][variant] - start
+    single = number < _PAIR
+    bases = alleles.bases[columns]
+    letters[row[single], place[single]] = bases[variant[single], number[single]]
+    for i in np.flatnonzero(~single).tolist():
+        edit = alleles.edit(columns.start + int(variant[i]), int(number[i]))
+        letters[row[i], place[i]] = edit.new[0]
+    others = np.flatnonzero(~simple)
+    carries = numbers[:, others] > 0
+    some = np.asarray(carries.any(axis=1))
+    for k, sequence in enumerate(letters):
+        if not some[k]:
+            yield sequence
+            continue
+        carried = others[carries[k]]
+        edits = [
+            alleles.edit(columns.start + j, a)
+            for j, a in zip(carried.tolist(), numbers[k, carried].tolist(), strict=True)
+        ]
+        yield _walk(sequence, edits, start, window.end)
+
+
+def _walk(sequence: np.ndarray, edits: list[_Edit], start: int, end: int) -> np.ndarray:
+    """Apply edits in order to the sequence of ``[start, end)``."""
+    pieces = []
+    done, frozen, after_insertion = start, start - 1, False
+    for first, last, new, anchored in edits:
+        if last <= start:
+            continue
+        if first < start:
+            # The part left of the window is cut off; so is the unchanged first base.
+            first, new, anchored = start, new[start - first :], False
+        if last > end:
+            last = end
+            new = new[: last - first]
+        if first <= frozen:
+            if first < frozen or not anchored or after_insertion:
+                continue
+            pieces.append(new[1:])
+        else:
+            pieces += [sequence[done - start : first - start], new]
+        after_insertion = len(new) > last - first
+        done, frozen = last, last - 1
+    pieces.append(sequence[done - start :])
+    return np.concatenate(pieces)
+
+
+def _unique_rows(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct rows, and the number of each row among them."""
+    weights = np.random.default_rng(0).integers(1, 2**62, numbers.shape[1], dtype=np.int64)
+    with np.errstate(over="ignore"):
+        key = (numbers * weights).sum(axis=1)
+    _, first, which = np.unique(key, return_index=True, return_inverse=True)
+    unique = numbers[first]
+    if not np.array_equal(unique[which], numbers):  # two rows share a key: compare them whole
+        unique, which = np.unique(numbers, axis=0, return_inverse=True)
+    return unique, which.ravel()
+
+
+def _entries(X: sparse.csc_matrix, columns: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row, column from the first of the slice, and value of the entries of some columns."""
+    pointer = X.indptr[columns.start : columns.stop + 1]
+    inside = slice(pointer[0], pointer[-1])
+    at = np.repeat(np.arange(len(pointer) - 1), np.diff(pointer))
+    return X.indices[inside], at, X.data[inside]
+
+
+def _is_sequence(allele: str) -> bool:
+    """Whether an allele can be put into a sequence; ``*`` (a base deleted upstream) becomes N."""
+    return not set(allele) & set("<>[].")
+
+
+def _is_indel(ref: str, alt: str) -> bool:
+    """Whether one allele only lacks bases of the other, at one place (as htslib classifies)."""
+    short, long = sorted((ref, alt), key=len)
+    if len(short) == len(long):
+        return False
+    left = 0
+    while left < len(short) and short[left] == long[left]:
+        left += 1
+    rest = len(short) - left
+    return rest == 0 or long.endswith(short[left:])
+
+
+def _ambiguous(pair: Sequence[str], ref: str) -> np.ndarray:
+    """IUPAC codes of two alleles, as long as the longest that is not the reference."""
+    longest = max(len(a) for a in pair if a != ref)
+    bits = np.zeros(max(len(a) for a in pair), dtype=np.int8)
+    for allele in pair:
+        bits[: len(allele)] |= nucleotides.base_sets(allele)
+    return nucleotides.TOKEN_OF_BITS[bits[:longest]]
+
+
+def check_reference(
+    genome: Genome, alleles: dict[str, Alleles], windows: Sequence[Window], names: np.ndarray,
+    at: dict[str, np.ndarray],
+) -> None:  # fmt: skip
+    """Raise ValueError when variants inside the windows have a REF that the genome lacks.
+
+    Parameters
+    ----------
+    genome
+        The reference.
+    alleles
+        Contig -> variants.
+    windows
+        Windows.
+    names
+        Names of all variants.
+    at
+        Contig -> number of each of its variants among all.
+    """
+    bad: set[int] = set()
+    seen: set[int] = set()
+    for window in windows:
+        if window.chrom not in alleles:
+            continue
+        here = alleles[window.chrom]
+        numbers = at[window.chrom][here.order]
+        reference = genome.tokens(window.chrom, window.start, window.end)
+        bad.update(numbers[here.mismatches(reference, window.start)].tolist())
+        seen.update(numbers[here.touching(window.start, window.end)].tolist())
+    if bad:
+        shown = names[sorted(bad)]
+        msg = (
+            f"{len(bad)} of {len(seen)} variants in the windows have a REF allele that is not "
+            f"what {genome.path.name} holds there ({listed(shown, most=3)}). The VCF and the "
+            "FASTA are of different genome builds, or the positions are shifted."
+        )
+        raise ValueError(msg)

@@ -1,0 +1,233 @@
+"""Windows around genes: transcription start sites from annotation, and the arithmetic."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from omicllm._core.checks import listed, missing
+from omicllm.genome.haplotypes import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+COLUMNS = ("chrom", "start", "end", "strand")
+
+
+def read_gtf(path: str | Path) -> pd.DataFrame:
+    """Genes of a GTF file: where each starts and on which strand.
+
+    Lines of the feature ``gene`` are read; where there are none, ``transcript`` lines are joined.
+
+    Parameters
+    ----------
+    path
+        ``.gtf`` or ``.gtf.gz``.
+
+    Returns
+    -------
+    DataFrame with ``gene_id``, ``gene_name``, ``chrom``, ``start``, ``end`` (from 1, end
+    included) and ``strand``.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    ValueError
+        A file without genes, or truncated.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    if not path.is_file():
+        msg = f"There is no GTF file {path}."
+        raise FileNotFoundError(msg)
+    rows: dict[str, list[tuple[Any, ...]]] = {"gene": [], "transcript": []}
+    packed = path.read_bytes()[:2] == b"\x1f\x8b" if path.stat().st_size else False
+    try:
+        with gzip.open(path, "rt") if packed else path.open() as file:
+            for line in file:
+                fields = line.rstrip("\n").split("\t")
+                if len(fields) < 9 or fields[2] not in rows or line[0] == "#":
+                    continue
+                gene, name = _attribute(fields[8], "gene_id"), _attribute(fields[8], "gene_name")
+                place = (fields[0], int(fields[3]), int(fields[4]), fields[6])
+                rows[fields[2]].append((gene, name or gene, *place))
+    except (EOFError, gzip.BadGzipFile) as error:
+        msg = f"{path} is truncated or damaged ({error})."
+        raise ValueError(msg) from error
+    found = rows["gene"] or rows["transcript"]
+    if not found:
+        msg = f"{path} has no lines of the feature 'gene' or 'transcript': is it a GTF file?"
+        raise ValueError(msg)
+    frame = pd.DataFrame(found, columns=["gene_id", "gene_name", "chrom", "start", "end", "strand"])
+    if rows["gene"]:
+        return frame
+    together = frame.groupby("gene_id", sort=False)
+    return together.agg(
+        gene_name=("gene_name", "first"), chrom=("chrom", "first"), start=("start", "min"),
+        end=("end", "max"), strand=("strand", "first"),
+    ).reset_index()  # fmt: skip
+
+
+def _attribute(text: str, name: str) -> str:
+    """Value of one attribute of a GTF line."""
+    at = text.find(f'{name} "')
+    if at < 0:
+        return ""
+    at += len(name) + 2
+    return text[at : text.index('"', at)]
+
+
+def start_sites(table: pd.DataFrame) -> pd.DataFrame:
+    """Columns ``chrom``, ``tss`` (from 1) and ``strand`` out of a table of genes.
+
+    Where there is no ``tss``, it is ``start`` of genes on ``+`` and ``end`` of genes on ``-``
+    (both from 1, as in GTF).
+
+    Raises
+    ------
+    KeyError
+        When columns are missing.
+    ValueError
+        A strand other than ``+`` and ``-``.
+    """
+    import pandas as pd
+
+    if "chrom" not in table:
+        column = "chrom"
+        raise missing(column, "the columns of the genes", table.columns)
+    strand = table["strand"] if "strand" in table else pd.Series("+", index=table.index)
+    strand = strand.astype(object).where(strand.notna(), "+").astype(str)
+    strand = strand.replace({".": "+", "1": "+", "-1": "-"})
+    if not strand.isin(["+", "-"]).all():
+        wrong = list(dict.fromkeys(strand[~strand.isin(["+", "-"])]))
+        msg = f"Strands must be '+' or '-', not {listed(wrong)}."
+        raise ValueError(msg)
+    if "tss" in table:
+        tss = pd.to_numeric(table["tss"])
+    elif {"start", "end"} <= set(table.columns):
+        tss = pd.to_numeric(table["start"]).where(strand == "+", pd.to_numeric(table["end"]))
+    else:
+        column, hint = "tss", "Give the start site (from 1), or start and end of each gene."
+        raise missing(column, "the columns of the genes", table.columns, hint=hint)
+    chrom = table["chrom"].astype(object)
+    chrom = chrom.where(chrom.notna() & tss.notna(), "").astype(str)
+    return pd.DataFrame({"chrom": chrom, "tss": tss.fillna(0).astype(np.int64), "strand": strand})
+
+
+def around(
+    sites: pd.DataFrame, *, length: int, upstream: int | None = None, downstream: int | None = None
+) -> pd.DataFrame:
+    """Windows (0-based, half-open) around transcription start sites.
+
+    Parameters
+    ----------
+    sites
+        ``chrom``, ``tss`` (from 1), ``strand``.
+    length
+        ``[tss - length/2, tss + length/2 - 1]`` (from 1) on either strand, as published.
+    upstream, downstream
+        Bases before the start site, and from it on, in the direction of the gene; instead of
+        `length`.
+
+    Returns
+    -------
+    DataFrame ``chrom``, ``start``, ``end``, ``strand``.
+    """
+    import pandas as pd
+
+    base = sites["tss"].to_numpy() - 1
+    minus = (sites["strand"] == "-").to_numpy()
+    if upstream is None and downstream is None:
+        start = base - length // 2
+        end = start + length
+    else:
+        before, after = upstream or 0, downstream or 0
+        start = np.where(minus, base - after + 1, base - before)
+        end = start + before + after
+    return pd.DataFrame(
+        {"chrom": sites["chrom"].to_numpy(), "start": start, "end": end,
+         "strand": sites["strand"].to_numpy()},
+        index=sites.index,
+    )  # fmt: skip
+
+
+def from_columns(var: pd.DataFrame, key: str = "window") -> pd.DataFrame:
+    """Windows that `omicllm.pp.gene_windows` wrote, without genes that have none.
+
+    Raises
+    ------
+    KeyError
+        When they are not there.
+    """
+    column = f"{key}_start"
+    if column not in var:
+        hint = "Make it with ol.pp.gene_windows(adata, ...)."
+        raise missing(column, "adata.var", var, hint=hint)
+    frame = var[[f"{key}_{c}" for c in COLUMNS]].copy()
+    frame.columns = list(COLUMNS)
+    frame["chrom"] = frame["chrom"].astype(str)
+    frame["strand"] = frame["strand"].astype(str)
+    return frame[frame["start"].to_numpy() >= 0]
+
+
+def as_windows(frame: pd.DataFrame) -> list[Window]:
+    """Rows of a table of windows.
+
+    Raises
+    ------
+    KeyError
+        When columns are missing.
+    ValueError
+        Windows that end before they start, or an unknown strand.
+    """
+    for column in COLUMNS[:3]:
+        if column not in frame:
+            raise missing(
+                column, "the columns of windows", frame.columns,
+                hint="Windows need chrom, start, end (0-based, half-open) and strand.",
+            )  # fmt: skip
+    strand = frame["strand"].astype(str) if "strand" in frame else ["+"] * len(frame)
+    out = [
+        Window(str(c), int(s), int(e), str(d))
+        for c, s, e, d in zip(frame["chrom"], frame["start"], frame["end"], strand, strict=True)
+    ]
+    for window in out:
+        if window.end <= window.start or window.strand not in "+-." or not window.strand:
+            msg = (
+                f"{tuple(window)} is no window: start must lie before end (0-based, half-open) "
+                "and strand be '+' or '-'."
+            )
+            raise ValueError(msg)
+    return out
+
+
+def match_genes(wanted: Sequence[str], table: pd.DataFrame) -> np.ndarray:
+    """Row of `table` for each gene by ``gene_id`` (with or without version) or ``gene_name``.
+
+    Returns
+    -------
+    int64: row, the first where several match; -1 for none.
+    """
+    import pandas as pd
+
+    out = np.full(len(wanted), -1, dtype=np.int64)
+    names = pd.Index([str(w) for w in wanted])
+    short = names.str.replace(r"\.\d+$", "", regex=True)
+    columns = [c for c in ("gene_id", "gene_name") if c in table]
+    tries = [(names, table[c].astype(str)) for c in columns]
+    if "gene_id" in table:
+        tries.append((short, table["gene_id"].astype(str).str.replace(r"\.\d+$", "", regex=True)))
+    for sought, available in tries:
+        first = pd.Series(np.arange(len(table)), index=available)
+        first = first[~first.index.duplicated()]
+        found = first.reindex(sought).to_numpy()
+        fill = (out < 0) & ~np.isnan(found.astype(float))
+        out[fill] = found[fill].astype(np.int64)
+    return out

@@ -1,0 +1,117 @@
+"""Tables of `ol.tl.ult`: the lookup table and the agreement of distances."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from omicllm._core import checks, docs, inputs
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+
+@docs.fill()
+def lut_df(
+    adata: AnnData | MuData,
+    *,
+    key: str = "ult",
+    modality: str | None = None,
+    mod: str | None = None,
+) -> pd.DataFrame:
+    """Return the lookup table of :func:`omicllm.tl.ult`.
+
+    Parameters
+    ----------
+    {adata}
+        A MuData that was encoded as a whole needs no `mod`.
+    key
+        Root of the results.
+    modality
+        Which table of a MuData that was encoded as a whole; not needed for a joint table.
+    {mod}
+
+    Returns
+    -------
+    DataFrame in rank order: ``level``, ``count``, ``share``, ``character``, ``codepoint``, and for
+    profiles ``value``, what the level decodes to.
+
+    Raises
+    ------
+    KeyError
+        When there are no such results.
+    """
+    whole = mod is None and hasattr(adata, "mod")
+    source = adata if whole else inputs.resolve(adata, mod)
+    if key not in source.uns or "params" not in source.uns[key]:
+        raise checks.missing(key, "adata.uns", source.uns, hint="Make it with ol.tl.ult(adata).")
+    entry = source.uns[key]
+    params, arrays = dict(entry["params"]), entry
+    if "modalities" in entry:
+        tables = entry["modalities"]
+        name = modality or (next(iter(tables)) if bool(params["joint"]) else "")
+        if name not in tables:
+            raise checks.missing(name, "the modalities", tables, hint="Name one with modality=.")
+        arrays = tables[name]
+        params["max_value"] = float(arrays["max_value"]) * float(arrays["scale"])
+    return _frame(arrays, params)
+
+
+def _frame(arrays: Any, params: dict[str, Any]) -> pd.DataFrame:
+    from omicllm.codec.series import values
+
+    counts = np.asarray(arrays["counts"], dtype=np.int64)
+    codes = np.asarray(arrays["codepoints"], dtype=np.int64)
+    out = pd.DataFrame(
+        {
+            "level": np.asarray(arrays["levels"]),
+            "count": counts,
+            "share": counts / max(1, int(counts.sum())),
+            "character": [chr(c) for c in codes],
+            "codepoint": codes,
+        }
+    )
+    if str(params["method"]) == "series":
+        out["value"] = values(
+            out["level"].to_numpy(),
+            bits=int(params["bits"]),
+            mu=float(params["mu"]),
+            max_value=float(params["max_value"]),
+        )
+    return out
+
+
+@docs.fill()
+def ult_distances_df(
+    adata: AnnData | MuData,
+    *,
+    key: str = "ult_distances",
+    mod: str | None = None,
+) -> pd.DataFrame:
+    """Return the table of :func:`omicllm.tl.ult_distances`.
+
+    Parameters
+    ----------
+    {adata}
+    key
+        Root of the results, as given with ``key_added=``.
+    {mod}
+
+    Returns
+    -------
+    DataFrame with one row per metric: correlations with the distances between profiles, their
+    permutation p values and the number of observations.
+
+    Raises
+    ------
+    KeyError
+        When there are no such results.
+    """
+    source = inputs.resolve(adata, mod)
+    if key not in source.uns or "table" not in source.uns[key]:
+        hint = "Make it with ol.tl.ult_distances(adata)."
+        raise checks.missing(key, "adata.uns", source.uns, hint=hint)
+    return source.uns[key]["table"].reset_index(drop=True)

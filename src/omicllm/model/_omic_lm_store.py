@@ -1,0 +1,293 @@
+"""Set-up, saving and loading of `model.OmicLM`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from omicllm.model import _base
+from omicllm.model import _omic_lm_parts as parts
+from omicllm.model._omic_lm_text import OmicText
+from omicllm.model._ult_sources import sources
+
+import torch  # isort: skip  (after _base, which imports scvi quietly)
+from scvi.data import AnnDataManager  # isort: skip
+from scvi.data._manager import AnnDataManagerValidationCheck  # isort: skip
+from scvi.data.fields import LayerField, MuDataLayerField  # isort: skip
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from anndata import AnnData
+    from mudata import MuData
+
+#: Folder of a pretrained backbone inside a saved model.
+_BACKBONE = "backbone"
+
+
+class OmicLMStore:
+    """What `OmicLM` does with objects and folders."""
+
+    text_: OmicText | None
+    classes_: list[str]
+    params_: dict[str, Any]
+    registry_: dict[str, Any]
+    backbone: Any
+
+    # -- set-up -----------------------------------------------------------------------------
+
+    @classmethod
+    def setup_anndata(
+        cls, adata: AnnData, labels_key: str, *, layer: str | None = None, **kwargs: Any
+    ) -> None:
+        """Say where profiles and labels are.
+
+        Parameters
+        ----------
+        adata
+            Observations x genes.
+        labels_key
+            Column of `obs` with the class of each row; rows may lack one.
+        layer
+            Layer with the values; ``X`` by default.
+        kwargs
+            Passed to scvi's registry.
+        """
+        arguments = cls._get_setup_method_args(labels_key=labels_key, layer=layer, cls=cls)  # type: ignore[attr-defined]
+        parts.class_codes(parts.label_column(adata, labels_key), labels_key)
+        sources(adata, layer=layer)
+        fields = [LayerField("X", layer, is_count_data=False, correct_data_format=False)]
+        cls._register(adata, fields, arguments, **kwargs)
+
+    @classmethod
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        labels_key: str,
+        *,
+        modalities: Sequence[str] | None = None,
+        layer: str | Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Say which modalities make the text, and where profiles and labels are.
+
+        Parameters
+        ----------
+        mdata
+            Observations may be missing from some modalities.
+        labels_key
+            Column of ``mdata.obs``, or of the `obs` of modalities.
+        modalities
+            Names in the order of the text; all by default.
+        layer
+            Layer with the values, one name or a dict by modality; ``X`` by default.
+        kwargs
+            Passed to scvi's registry.
+        """
+        chosen = list(mdata.mod) if modalities is None else list(modalities)
+        own = {m: layer.get(m) if hasattr(layer, "get") else layer for m in chosen}
+        parts.class_codes(parts.label_column(mdata, labels_key), labels_key)
+        sources(mdata, layer=own, modalities=chosen)
+        arguments = cls._get_setup_method_args(  # type: ignore[attr-defined]
+            labels_key=labels_key, modalities=chosen, layer=own, cls=cls
+        )
+        fields = [
+            MuDataLayerField(
+                f"X_{m}", own[m], mod_key=m, is_count_data=False, correct_data_format=False
+            )
+            for m in chosen
+        ]
+        cls._register(mdata, fields, arguments, **kwargs)
+
+    @classmethod
+    def _register(cls, data: Any, fields: list[Any], arguments: Any, **kwargs: Any) -> None:
+        manager = AnnDataManager(
+            fields=fields,
+            setup_method_args=arguments,
+            validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
+        )
+        manager.register_fields(data, **kwargs)
+        cls.register_manager(manager)  # type: ignore[attr-defined]
+
+    def _begin(self, adata: Any, description: Mapping[str, Any] | None) -> None:
+        if adata is not None:
+            super().__init__(adata)  # type: ignore[call-arg]
+        elif description is None:
+            msg = "OmicLM needs adata: call OmicLM.setup_anndata(adata, labels_key=...) first."
+            raise ValueError(msg)
+        else:
+            self._adata = self._adata_manager = None
+            self.registry_ = {"setup_args": dict(description["setup_args"])}
+            self.is_trained_, self.history_, self.trainer = False, None, None
+        self.module = torch.nn.Module()
+        self.text_, self.classes_, self._column, self._z = None, [], None, None
+        self.var_names_ = np.array([])
+        if adata is not None:
+            data = self._sources()
+            self.var_names_ = np.concatenate([s.var_names for s in data.values()])
+
+    @classmethod
+    def over(cls, data: Any, labels: Any, setup: Mapping[str, Any], **params: Any) -> Any:
+        """Make a model on an object that is only read: nothing is registered or written.
+
+        For verbs: whatever the storage of `data`, it is read in blocks.
+
+        Parameters
+        ----------
+        data
+            AnnData or MuData.
+        labels
+            Column of labels, one per observation.
+        setup
+            Arguments as of `setup_anndata` or `setup_mudata`.
+        params
+            Arguments of the class.
+        """
+        model = cls(None, description={"setup_args": dict(setup)}, **params)  # type: ignore[call-arg]
+        model._adata, model._column = data, labels
+        model.var_names_ = np.concatenate([s.var_names for s in model._sources().values()])
+        return model
+
+    def _codes(self) -> tuple[np.ndarray, list[str]]:
+        """Class numbers and names of the rows of the model's data."""
+        data, key = self._data(), self.registry_["setup_args"]["labels_key"]
+        column = parts.label_column(data, key) if self._column is None else self._column
+        return parts.class_codes(column, key)
+
+    def _data(self, adata: Any = None) -> Any:
+        if adata is None and self._adata is None:
+            msg = "This model was loaded without data: pass adata, or pass adata to OmicLM.load."
+            raise ValueError(msg)
+        return self._adata if adata is None else adata
+
+    def _sources(self, adata: Any = None) -> Any:
+        data, setup = self._data(adata), self.registry_["setup_args"]
+        if hasattr(data, "mod") and setup.get("modalities") is None:
+            msg = "The model was set up with an AnnData; it cannot read a MuData."
+            raise ValueError(msg)
+        return sources(data, layer=setup.get("layer"), modalities=setup.get("modalities"))
+
+    # -- saving -----------------------------------------------------------------------------
+
+    def _arrays_to_save(self) -> dict[str, np.ndarray]:
+        return {} if self.text_ is None else self.text_.arrays()
+
+    def _attributes_to_save(self) -> dict[str, Any]:
+        if self.text_ is None:
+            return {}
+        return {"text": self.text_.attributes(), "classes": list(self.classes_)}
+
+    def save(self, dir_path: str | Path, *, overwrite: bool = False) -> None:
+        """Save the model: ``model.safetensors``, ``model.json``, and ``backbone/`` if pretrained.
+
+        Parameters
+        ----------
+        dir_path
+            Folder to make.
+        overwrite
+            Replace a model that is already there.
+
+        Raises
+        ------
+        FileExistsError
+            When the folder exists and `overwrite` is False.
+        """
+        module = self.module
+        if self.backbone is not None:
+            self.module = torch.nn.Module()  # its weights go into their own folder
+        try:
+            super().save(dir_path, overwrite=overwrite)  # type: ignore[misc]
+        finally:
+            self.module = module
+        if self.backbone is not None and self.text_ is not None:
+            self.backbone.save(Path(dir_path) / _BACKBONE)
+
+    @classmethod
+    def load(
+        cls,
+        dir_path: str | Path,
+        adata: AnnData | MuData | None = None,
+        *,
+        accelerator: str = "auto",
+        device: int | str = "auto",
+    ) -> Any:
+        """Load a saved model.
+
+        Parameters
+        ----------
+        dir_path
+            Folder written by :meth:`save`.
+        adata
+            Data to attach. It must hold the genes of training, in any order.
+        accelerator, device
+            Where to put the model.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no saved model.
+        ValueError
+            When the model is of another class or schema, or `adata` lacks genes.
+        """
+        from safetensors.numpy import load_file
+        from scvi.model._utils import parse_device_args
+
+        folder = Path(dir_path)
+        if not (folder / _base.DESCRIPTION).exists():
+            msg = f"There is no saved model in {folder} ({_base.DESCRIPTION} is missing)."
+            raise FileNotFoundError(msg)
+        told = json.loads((folder / _base.DESCRIPTION).read_text())
+        cls._check_description(told, folder)  # type: ignore[attr-defined]
+        arrays = load_file(folder / _base.WEIGHTS)
+        own = {k[6:]: v for k, v in arrays.items() if k.startswith("array.")}
+        attributes = told["attributes"]
+        text = OmicText.restored(own, attributes["text"]) if attributes else None
+        if adata is not None:
+            setup = {k: v for k, v in told["setup_args"].items() if v is not None}
+            if text is not None:
+                _has_genes(text, adata, setup)
+            if hasattr(adata, "mod"):
+                cls.setup_mudata(adata, **setup)
+            else:
+                cls.setup_anndata(adata, **setup)
+        model = cls(adata, **told["init_params"], description=told)  # type: ignore[call-arg]
+        _, _, target = parse_device_args(
+            accelerator=accelerator, devices=device, return_device="torch",
+            validate_single_device=True,
+        )  # fmt: skip
+        if text is not None:
+            model._restore(text, attributes["classes"], arrays, folder, target)
+        model.var_names_ = np.asarray(told["var_names"], dtype=str)
+        model.is_trained_ = told["is_trained"]
+        model.history_ = {k: _base._from_series(v) for k, v in told["history"].items()}
+        return model
+
+    def _restore(
+        self, text: OmicText, classes: list[str], arrays: Any, folder: Path, target: Any
+    ) -> None:
+        self.text_, self.classes_ = text, list(classes)
+        if self.params_["backbone"] == "tiny":
+            self.module = parts.networks(self.params_, text, len(classes))
+            state = {
+                k[7:]: torch.from_numpy(v) for k, v in arrays.items() if k.startswith("module.")
+            }
+            self.module.load_state_dict(state)
+        else:
+            from omicllm.model._omic_lm_pretrained import PretrainedLM
+
+            self.backbone = PretrainedLM.load(folder / _BACKBONE, self.params_, text, len(classes))
+            self.module = self.backbone.model
+        self.module.to(target)
+        self.module.eval()
+
+
+def _has_genes(text: OmicText, adata: Any, setup: Mapping[str, Any]) -> None:
+    """Raise ValueError when genes of training are missing; nothing is written before."""
+    from omicllm.model._omic_lm_text import _by_name
+
+    data = sources(adata, layer=setup.get("layer"), modalities=setup.get("modalities"))
+    for segment in text.segments:
+        _by_name(data[segment.name], segment.universe)

@@ -1,0 +1,1 @@
+"""Synthetic profiles: one sampler for each way to draw them."""

@@ -1,0 +1,348 @@
+"""`omicllm.tl.classify_omics`: classes of profiles by a language model, beside plain baselines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from omicllm._core import checks, docs, inputs, results
+from omicllm._core import rng as rngs
+from omicllm._core.log import logger
+from omicllm.sampling.samplers import SAMPLERS
+from omicllm.stats.classifiers import BASELINES, baseline_probabilities, folds
+from omicllm.tl import _classify_report as report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from anndata import AnnData
+    from mudata import MuData
+
+    from omicllm.model import OmicLM
+
+
+@docs.fill()
+def classify_omics(
+    adata: AnnData | MuData,
+    *,
+    labels_key: str,
+    n_top: int | None = None,
+    layer: str | Mapping[str, str] | None = None,
+    modalities: Sequence[str] | None = None,
+    scale: str | None = None,
+    backbone: str | None = None,
+    preset: str | None = None,
+    lora: bool | Mapping[str, Any] | None = None,
+    augment: str | None = "mix",
+    n_new: int | None = None,
+    split_key: str = "split",
+    n_folds: int = 3,
+    baselines: bool = True,
+    max_epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    training_args: Mapping[str, Any] | str | Path | None = None,
+    model_args: Mapping[str, Any] | None = None,
+    model: OmicLM | str | Path | None = None,
+    save: str | Path | None = None,
+    rng: int | np.random.Generator | None = 0,
+    accelerator: str = "auto",
+    devices: int | list[int] | str = "auto",
+    show_progress: bool | None = None,
+    mod: str | None = None,
+    key_added: str | None = None,
+    copy: bool = False,
+) -> AnnData | MuData | None:
+    """Predict classes of profiles with a language model that reads them as text.
+
+    Rows with a label train the model; rows without one are predicted and never trained on, nor do
+    they take part in the choice of genes or in any scale.
+
+    Parameters
+    ----------
+    adata
+        Annotated data, observations x genes. Of a MuData all modalities make one text, unless
+        `modalities` or `mod` name some.
+    labels_key
+        Column of `obs` with the classes. Missing values, empty text and ``"NOLBL"`` are no labels.
+    n_top
+        Genes in the text (400), chosen on the rows trained on.
+    layer
+        Layer to use instead of ``X``; of a MuData one name or a dict by modality.
+    modalities
+        Modalities of a MuData that make the text, in this order.
+    scale
+        ``"rank"``, ``"log"``, ``"values"`` or ``"auto"``, see :class:`omicllm.model.OmicLM`.
+    backbone, preset, lora
+        The language model: ``"tiny"`` by default, ``"hf:<name>"`` or a folder. See
+        :class:`omicllm.model.OmicLM`.
+    augment
+        ``"mix"``: each text shown in training is a mixture of two rows of one class. A sampler of
+        :func:`omicllm.pp.augment` (``"gamma_poisson"``, ``"poisson"``, ``"smote"``, ...): its rows,
+        drawn from the rows trained on, are added (AnnData only), and nothing is mixed. None.
+    n_new
+        Rows that a sampler draws for each class; by default classes are filled up to twice the
+        largest.
+    split_key
+        Column of `obs` with ``"train"`` and ``"test"``. Where it is there, labelled rows marked
+        ``"train"`` are trained on and labelled rows marked ``"test"`` give the scores. Otherwise
+        all labelled rows are trained on, and scores come from cross-validation.
+    n_folds
+        Folds of that cross-validation; 0 for no scores.
+    baselines
+        Score the baselines on the same rows, genes and values.
+    max_epochs, batch_size, lr, training_args
+        See :meth:`omicllm.model.OmicLM.train`.
+    model_args
+        Further arguments of :class:`omicllm.model.OmicLM`, for example ``{{"n_layers": 2}}``.
+    model
+        A trained :class:`omicllm.model.OmicLM`, or the folder of one: it is applied as it is.
+    save
+        New folder to save the model to; the path is kept in ``uns["omiclm"]["model_dir"]``.
+    {rng}
+    {accelerator}
+    {devices}
+    {show_progress}
+    {mod}
+    {key_added}
+    {copy}
+
+    Returns
+    -------
+    None, or the changed copy. Sets the following fields (of the MuData itself, without `mod`):
+
+    ``adata.obs["omiclm_label"]`` : categorical
+        Predicted class of every row, those trained on included.
+    ``adata.obsm["omiclm_proba"]`` : DataFrame, float32
+        Probability of each class.
+    ``adata.obsm["X_omiclm"]`` : float32
+        State of the network after the text.
+    ``adata.uns["omiclm"]``
+        ``report`` (text; its first line says whether the model beats the baselines), ``scores``,
+        ``confusion``, ``calibration`` (see :func:`omicllm.get.classify_omics_df`), ``classes``,
+        ``genes``, ``history``, ``model_dir``.
+
+    Raises
+    ------
+    KeyError
+        No such column, layer or modality.
+    ValueError
+        Fewer than two classes; NaN or infinite values (rows are named); a text that is longer than
+        the context of the model (the message says how many genes fit).
+
+    Notes
+    -----
+    Baselines: logistic regression, linear support vector machine, random forest, perceptron,
+    k nearest neighbours, majority class. They are given the genes and values that the language
+    model is given.
+    """
+    from omicllm.model import OmicLM
+
+    data, joint = _data(adata, mod, modalities)
+    checks.one_of("augment", augment, ("mix", *SAMPLERS, None))
+    checks.whole_number("n_folds", n_folds, at_least=0)
+    if n_folds == 1:
+        msg = "n_folds must be 0 (no scores) or at least 2."
+        raise ValueError(msg)
+    for name, value in (("n_top", n_top), ("max_epochs", max_epochs), ("batch_size", batch_size)):
+        if value is not None:
+            checks.whole_number(name, value)
+    if augment in SAMPLERS and joint:
+        msg = f"augment={augment!r} draws rows of one AnnData: use augment='mix', or mod=."
+        raise ValueError(msg)
+    if save is not None:
+        checks.free_folder(save)
+    column = _labels(adata, data, labels_key)
+    codes, names = report.class_codes(column, labels_key)
+    train, test = _parts(data, codes, split_key)
+    seed = rngs.seed_of(rng)
+    setup: dict[str, Any] = {"labels_key": labels_key, "layer": layer}
+    if joint:
+        chosen = list(data.mod) if modalities is None else list(modalities)
+        own = {m: layer.get(m) if hasattr(layer, "get") else layer for m in chosen}
+        setup |= {"modalities": chosen, "layer": own}
+    settings = {
+        "n_top": n_top, "scale": scale, "backbone": backbone, "preset": preset, "lora": lora,
+        **(model_args or {}),
+    }  # fmt: skip
+    run = {
+        "max_epochs": max_epochs, "batch_size": batch_size, "lr": lr,
+        "training_args": training_args, "accelerator": accelerator, "devices": devices,
+        "show_progress": show_progress,
+    }  # fmt: skip
+
+    def fitted(rows: np.ndarray) -> OmicLM:
+        return _fitted(
+            data, column, rows, setup=setup, settings=settings, run=run, augment=augment,
+            n_new=n_new, seed=seed,
+        )  # fmt: skip
+
+    folder, scored = None, None
+    if model is not None:
+        trained = model if isinstance(model, OmicLM) else OmicLM.load(model)
+        folder = None if isinstance(model, OmicLM) else str(model)
+        _check_model(trained, joint=joint)
+        trained_on = np.empty(0, dtype=np.int64)
+    else:
+        trained, trained_on = fitted(train), train
+    if len(test):
+        how = f"{len(test)} test rows"
+        scored = report.score(
+            [_judged(trained, data, column, trained_on, test, names, seed, baselines=baselines)],
+            names,
+        )
+    elif model is None and n_folds:
+        real = train[report.real(data)[train]]
+        fold = folds(codes[real], min(n_folds, len(real)), np.random.default_rng(seed))
+        parts = []
+        for k in np.unique(fold):
+            rows, held = real[fold != k], real[fold == k]
+            if len(np.unique(codes[rows])) < 2:
+                continue
+            parts.append(
+                _judged(fitted(rows), data, column, rows, held, names, seed, baselines=baselines)
+            )
+        how = f"{len(parts)}-fold cross-validation, {len(real)} rows"
+        scored = report.score(parts, names) if parts else None
+    values = _values(trained, data)
+    if save is not None:
+        trained.save(save)
+        folder = str(save)
+    extra: dict[str, Any] = {
+        "classes": list(trained.classes_), "genes": list(trained.genes), "model_dir": folder,
+        "history": {k: np.asarray(v, float).ravel() for k, v in (trained.history_ or {}).items()},
+    }  # fmt: skip
+    if scored is not None:
+        extra |= scored | {"report": report.text(scored["scores"], how)}
+        logger.info("%s", extra["report"])
+    params = {
+        "labels_key": labels_key, "n_top": n_top, "modalities": modalities, "scale": scale,
+        "layer": layer if isinstance(layer, str) else None, "backbone": backbone,
+        "preset": preset, "lora": bool(lora) or None, "augment": augment, "n_new": n_new,
+        "split_key": split_key, "n_folds": n_folds, "max_epochs": max_epochs,
+        "batch_size": batch_size, "lr": lr, "rng": rngs.recorded(rng),
+    }  # fmt: skip
+    out = results.Result("tl.classify_omics", values, params, extra, key_added)
+    return results.write(adata, out, mod=mod, copy=copy)
+
+
+def _data(adata: Any, mod: str | None, modalities: Sequence[str] | None) -> tuple[Any, bool]:
+    """The object to read, and whether it is a MuData whose modalities make one text."""
+    if getattr(adata, "mod", None) is not None and mod is None:
+        return adata, True
+    if modalities is not None:
+        msg = "modalities= is for a MuData without mod=."
+        raise ValueError(msg)
+    return inputs.resolve(adata, mod), False
+
+
+def _labels(adata: Any, data: Any, key: str) -> Any:
+    """The column of labels: of the object itself, else of the MuData around it."""
+    from omicllm.model._omic_lm_parts import label_column
+
+    if key not in data.obs and adata is not data and key in adata.obs:
+        return adata.obs[key].reindex(data.obs_names)
+    return label_column(data, key)
+
+
+def _parts(data: Any, codes: np.ndarray, split_key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to train on, and labelled rows to test on (none without a split)."""
+    labelled = codes >= 0
+    if split_key not in data.obs:
+        return np.flatnonzero(labelled), np.empty(0, dtype=np.int64)
+    split = np.asarray(data.obs[split_key]).astype(str)
+    train = np.flatnonzero(labelled & (split == "train"))
+    if not len(train):
+        msg = (
+            f"No labelled row is marked 'train' in obs[{split_key!r}] (there: "
+            f"{checks.listed(np.unique(split), most=5)}). Name another column with split_key=."
+        )
+        raise ValueError(msg)
+    return train, np.flatnonzero(labelled & (split == "test") & report.real(data))
+
+
+def _fitted(
+    data: Any, column: Any, rows: np.ndarray, *, setup: dict[str, Any], settings: dict[str, Any],
+    run: dict[str, Any], augment: str | None, n_new: int | None, seed: int,
+) -> OmicLM:  # fmt: skip
+    """Train a model on some rows, and on what a sampler draws from them."""
+    from omicllm.model import OmicLM
+
+    settings = {k: v for k, v in settings.items() if v is not None}
+    mix = "mix" if augment == "mix" else None
+    if augment not in SAMPLERS:
+        model = OmicLM.over(data, column, setup, seed=seed, **settings)
+        model.train(rows=rows, augment=mix, rng=seed, **run)
+        return model
+    cohort = _with_drawn(data, column, rows, setup, str(augment), n_new, seed)
+    key = setup["labels_key"]
+    model = OmicLM.over(cohort, cohort.obs[key], {**setup, "layer": None}, seed=seed, **settings)
+    model.train(augment=None, rng=seed, **run)
+    model.registry_["setup_args"]["layer"] = setup["layer"]
+    return model
+
+
+def _with_drawn(
+    data: Any, column: Any, rows: np.ndarray, setup: dict[str, Any], method: str,
+    n_new: int | None, seed: int,
+) -> AnnData:  # fmt: skip
+    """The training rows and synthetic ones, as a new object."""
+    import anndata
+    import pandas as pd
+
+    from omicllm.pp._augment import augment
+    from omicllm.pp._cohort import rows_of
+
+    key = setup["labels_key"]
+    obs = pd.DataFrame(index=pd.Index(np.asarray(data.obs_names)[rows].astype(str)))
+    obs[key] = [str(v) for v in np.asarray(column, dtype=object)[rows]]
+    if "synthetic" in data.obs:
+        obs["synthetic"] = np.asarray(data.obs["synthetic"]).astype(str)[rows] == "True"
+    X = rows_of(inputs.matrix(data, setup["layer"]), rows)
+    lent = anndata.AnnData(X, obs=obs, var=pd.DataFrame(index=data.var_names.astype(str)))
+    size = 2 * int(obs[key].value_counts().max())
+    amount: dict[str, Any] = {"class_size": size} if n_new is None else {"n_new": n_new}
+    return augment(
+        lent, labels_key=key, method=method, allow_unsplit=True, n_jobs=1, rng=seed, **amount
+    )
+
+
+def _check_model(model: OmicLM, *, joint: bool) -> None:
+    if joint != bool(model.registry_["setup_args"].get("modalities")):
+        msg = "The model and the object differ: one is of a MuData, the other of an AnnData."
+        raise ValueError(msg)
+
+
+def _judged(
+    model: OmicLM, data: Any, column: Any, rows: np.ndarray, held: np.ndarray, names: list[str],
+    seed: int, *, baselines: bool,
+) -> report.Judged:  # fmt: skip
+    """Probabilities of held-out rows by the model and by the baselines on its genes."""
+    place = [names.index(c) if c in names else -1 for c in model.classes_]
+    text = model._ready()
+    z, present = model._standardised(data)
+    P = report.placed(report.softmax(model._logits(text.ranks(z[held]), present[held])), place,
+                      len(names))  # fmt: skip
+    out = {"omiclm": P}
+    codes, _ = report.class_codes(column, model.registry_["setup_args"]["labels_key"])
+    if baselines and len(rows):
+        for name in BASELINES:
+            out[name] = baseline_probabilities(
+                name, z[rows], codes[rows], z[held], len(names), seed=seed
+            )
+    return report.Judged(codes[held], out)
+
+
+def _values(model: OmicLM, data: Any) -> dict[str, Any]:
+    import pandas as pd
+
+    P = model.predict(data, soft=True)
+    label = np.array(model.classes_, dtype=object)[P.to_numpy().argmax(axis=1)]
+    P.columns = [str(c).replace("/", "|") for c in P.columns]  # a slash would split an h5ad key
+    return {
+        "obs:{root}_label": pd.Categorical(label, categories=list(model.classes_)),
+        "obsm:{root}_proba": P.astype(np.float32),
+        "obsm:X_{root}": model.get_latent_representation(data),
+    }

@@ -1,0 +1,209 @@
+"""What `omicllm.tl.twas` reads out of a MuData: expression, split, and dosages by gene."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from omicllm._core import checks, inputs
+from omicllm._core.log import logger
+from omicllm.genome import windows as arithmetic
+from omicllm.genome.fasta import require_contigs
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+    from scipy import sparse
+
+#: The published length of context.
+_LENGTH = 49_152
+_FEWEST = 20
+
+
+@dataclass
+class Cohort:
+    """Expression of people, and who trains and tests.
+
+    Attributes
+    ----------
+    Y
+        float64 (n_people, n_genes); NaN where missing.
+    train, test
+        bool (n_people, n_genes).
+    genes
+        Gene names.
+    """
+
+    Y: np.ndarray
+    train: np.ndarray
+    test: np.ndarray
+    genes: np.ndarray
+
+
+class Genotypes:
+    """Dosages of the people of the expression table, by gene.
+
+    Parameters
+    ----------
+    dosage
+        csc (n_people, n_variants), columns in the order of the object.
+    missing
+        csc bool of the same shape, or None.
+    usable
+        bool (n_variants,): variants the models may see.
+    order
+        Variants of each gene: function of the gene's number.
+    """
+
+    def __init__(
+        self, dosage: sparse.csc_matrix, missing: sparse.csc_matrix | None, usable: np.ndarray,
+        order: Any,
+    ) -> None:  # fmt: skip
+        self.dosage, self.missing, self.usable, self.order = dosage, missing, usable, order
+        self.n_total = dosage.shape[1]
+
+    def of_gene(self, g: int, train: np.ndarray, min_af: float) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of the variants that vary enough, and everybody's dosages (n_people, k)."""
+        at = self.order(g)
+        at = at[self.usable[at]]
+        D = self.dosage[:, at].toarray().astype(np.float64)
+        if self.missing is not None:
+            absent = self.missing[:, at].toarray()
+            D[absent] = np.nan
+            with np.errstate(invalid="ignore"):
+                known = (~absent[train]).sum(axis=0)
+                level = np.nansum(D[train], axis=0) / np.maximum(known, 1)
+            D = np.where(absent, level, D)
+        af = D[train].mean(axis=0) / 2
+        kept = (np.minimum(af, 1 - af) >= min_af) & (D[train].std(axis=0) > 1e-9)
+        return at[kept], D[:, kept]
+
+
+def read_cohort(
+    mdata: MuData, rna: str, geno: str, *, layer: str | None, split_key: str,
+    window: int | None, window_key: str, snps: bool,
+) -> tuple[Cohort, Genotypes]:  # fmt: skip
+    """Check and gather everything.
+
+    Raises
+    ------
+    KeyError, ValueError
+        As `omicllm.tl.twas` says.
+    """
+    people, variants = inputs.resolve(mdata, rna), inputs.resolve(mdata, geno)
+    genes = inputs.gene_names(people)
+    row = variants.obs_names.get_indexer(people.obs_names)
+    if (row < 0).any():
+        absent = people.obs_names[row < 0]
+        msg = (
+            f"{len(absent)} of {people.n_obs} people in mdata[{rna!r}] are not in mdata[{geno!r}] "
+            f"({checks.listed(absent, most=3)}). Keep those in both: "
+            f"mdata[mdata[{rna!r}].obs_names.intersection(mdata[{geno!r}].obs_names)].copy()."
+        )
+        raise ValueError(msg)
+    if variants.n_obs > people.n_obs:
+        logger.warning(
+            "%d people in %r have no expression and are not used", variants.n_obs - people.n_obs,
+            geno,
+        )  # fmt: skip
+    X = inputs.matrix(people, layer)
+    blocks = [b.toarray() if hasattr(b, "toarray") else b for _, b in inputs.row_blocks(X)]
+    Y = np.concatenate(blocks).astype(np.float64)
+    Y[np.isinf(Y)] = np.nan
+    train, test = _split(people, split_key)
+    train, test = train & np.isfinite(Y), test & np.isfinite(Y)
+    few = train.sum(axis=0) < _FEWEST
+    if few.any():
+        msg = (
+            f"{int(few.sum())} of {len(genes)} genes have fewer than {_FEWEST} training people "
+            f"with expression ({checks.listed(genes[few], most=3)})."
+        )
+        raise ValueError(msg)
+    order = _by_gene(people, variants, window, window_key)
+    usable = np.ones(variants.n_vars, dtype=bool)
+    if snps:
+        ref, alt = _texts(variants, "ref"), _texts(variants, "alt")
+        usable = np.array([len(r) == 1 and len(a) == 1 for r, a in zip(ref, alt, strict=True)])
+        usable &= alt != "*"
+    dosage = inputs.gene_major(variants.X).tocsr()[row].tocsc()
+    return Cohort(Y, train, test, genes), Genotypes(dosage, _missing(variants, row), usable, order)
+
+
+def _texts(variants: AnnData, column: str) -> np.ndarray:
+    if column not in variants.var:
+        raise checks.missing(
+            column, "geno.var", variants.var, hint="Read genotypes with ol.io.read_vcf."
+        )
+    return np.asarray(variants.var[column].astype(str), dtype=object)
+
+
+def _missing(variants: AnnData, row: np.ndarray) -> sparse.csc_matrix | None:
+    """Where a genotype lacks an allele; None when none does."""
+    if "hap1" not in variants.layers or "hap2" not in variants.layers:
+        return None
+    flags = [inputs.gene_major(variants.layers[h]) < 0 for h in ("hap1", "hap2")]
+    either = (flags[0] + flags[1]).tocsr()[row].tocsc()
+    return either if either.nnz else None
+
+
+def _split(people: AnnData, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Who trains and who tests, by gene."""
+    shape = (people.n_obs, people.n_vars)
+    if key in people.layers:
+        codes = people.layers[key]
+        codes = np.asarray(codes.toarray() if hasattr(codes, "toarray") else codes)
+        if not np.isin(codes, (0, 1, 2)).all():
+            msg = f"layers[{key!r}] must hold 0 (train), 1 (validation) and 2 (test)."
+            raise ValueError(msg)
+        return codes == 0, codes == 2
+    if key not in people.obs:
+        raise checks.missing(
+            key, "obs and layers of the expression", [*people.obs, *people.layers],
+            hint="Make it with ol.pp.split(mdata, mod=...), or name it with split_key=.",
+        )  # fmt: skip
+    part = people.obs[key].astype(str).to_numpy()
+    if not (part == "train").any():
+        names = checks.listed(np.unique(part))
+        msg = f"obs[{key!r}] has nobody in 'train' (there: {names})."
+        raise ValueError(msg)
+    return tuple(np.broadcast_to((part == p)[:, None], shape) for p in ("train", "test"))  # type: ignore[return-value]
+
+
+def _by_gene(people: AnnData, variants: AnnData, window: int | None, key: str) -> Any:
+    """A function from the number of a gene to its variants."""
+    everything = np.arange(variants.n_vars)
+    if window is None and f"{key}_start" in people.var:
+        frame = people.var[[f"{key}_{c}" for c in arithmetic.COLUMNS]].copy()
+        frame.columns = list(arithmetic.COLUMNS)
+    elif {"chrom", "tss"} <= set(people.var.columns):
+        sites = arithmetic.start_sites(people.var)
+        frame = arithmetic.around(sites, length=window or _LENGTH)
+    elif window is not None:
+        absent = "chrom" if "chrom" not in people.var else "tss"
+        hint = "window= needs to know where genes start."
+        raise checks.missing(absent, "var of the expression", people.var, hint=hint)
+    else:
+        logger.warning("nothing says where genes are: every gene is predicted from all variants")
+        return lambda g: everything
+    chrom = _texts(variants, "chrom")
+    known = list(dict.fromkeys(chrom))
+    wanted = [str(c) for c in dict.fromkeys(frame["chrom"]) if c != ""]
+    if known and wanted and not set(wanted) & set(known):
+        require_contigs(wanted, known, where="geno.var['chrom']")
+    pos = variants.var["pos"].to_numpy() - 1
+    columns = {}
+    for c in set(wanted) & set(known):
+        here = np.flatnonzero(chrom == c)
+        columns[c] = here[np.argsort(pos[here], kind="stable")]
+    places = list(zip(frame["chrom"].astype(str), frame["start"], frame["end"], strict=True))
+
+    def of(g: int) -> np.ndarray:
+        c, start, end = places[g]
+        if c not in columns:
+            return everything[:0]
+        low, high = np.searchsorted(pos[columns[c]], (start, end))
+        return columns[c][low:high]
+
+    return of

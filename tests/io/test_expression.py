@@ -1,0 +1,148 @@
+"""`ol.io.read_expression`, `read_mpra`: each published layout."""
+
+import gzip
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import round_trip
+
+import omicllm as ol
+
+VALUES = np.array([[1.5, -2.0, 0.25], [0.0, 3.0, -1.0]])
+
+
+def write(path, header, rows, separator="\t", packed=False):
+    text = "\n".join(separator.join(map(str, r)) for r in [header, *rows]) + "\n"
+    path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    return path
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_fastqtl_bed(tmp_path, packed):
+    header = ["#Chr", "start", "end", "TargetID", "HG1", "HG2", "HG3"]
+    rows = [[22, 99, 100, "ENSG1.1", *VALUES[0]], [22, 199, 200, "ENSG2.1", *VALUES[1]]]
+    adata = ol.io.read_expression(write(tmp_path / "a.bed", header, rows, packed=packed))
+    np.testing.assert_array_equal(adata.X, VALUES.T.astype(np.float32))
+    assert adata.X.dtype == np.float32
+    assert list(adata.obs_names) == ["HG1", "HG2", "HG3"]
+    assert list(adata.var_names) == ["ENSG1.1", "ENSG2.1"]
+    assert adata.var["chrom"].tolist() == ["22", "22"]
+    assert adata.var["tss"].tolist() == [100, 200]
+    round_trip(adata, tmp_path)
+
+
+def test_qtltools_bed_has_strands(tmp_path):
+    header = ["#chr", "start", "end", "pid", "gid", "strand", "HG1", "HG2", "HG3"]
+    rows = [["chr1", 99, 150, "p1", "g1", "+", *VALUES[0]],
+            ["chrX", 99, 150, "p2", "g2", "-", *VALUES[1]]]  # fmt: skip
+    adata = ol.io.read_expression(write(tmp_path / "a.bed", header, rows))
+    assert adata.var["tss"].tolist() == [100, 150]
+    assert adata.var["strand"].tolist() == ["+", "-"]
+    assert adata.var["gene_id"].tolist() == ["g1", "g2"]
+    assert adata.shape == (3, 2)
+
+
+def test_rpkm_table(tmp_path):
+    people = ["HG1.1.M_111124_6", "HG2.4.M_120208_1", "HG3.7.M_120219_5"]
+    header = ["TargetID", "Gene_Symbol", "Chr", "Coord", *people]
+    rows = [["ENSG1.1", "ENSG1.1", 1, 500, *VALUES[0]], ["ENSG2.1", "B", "X", 9, *VALUES[1]]]
+    adata = ol.io.read_expression(write(tmp_path / "a.txt", header, rows))
+    assert list(adata.obs_names) == ["HG1", "HG2", "HG3"]
+    assert adata.obs["assay"].tolist() == people
+    assert adata.var["tss"].tolist() == [500, 9] and adata.var["chrom"].tolist() == ["1", "X"]
+    assert adata.var["symbol"].tolist() == ["ENSG1.1", "B"]
+    header[5] = "HG1.2.M_120208_1"
+    adata = ol.io.read_expression(write(tmp_path / "a.txt", header, rows))
+    assert list(adata.obs_names) == header[4:], "somebody was assayed twice"
+    assert adata.obs["individual"].tolist() == ["HG1", "HG1", "HG3"]
+
+
+def test_annotated_csv(tmp_path):
+    header = ["", "Gene_Symbol", "Chr", "Coord", "HG1", "HG2", "HG3", "stable_id",
+              "gencode_v12_gene_name", "our_gene_name", "EUR_eGene", "YRI_eGene",
+              "top_EUR_eqtl_rsid", "top_EUR_eqtl_distance"]  # fmt: skip
+    rows = [
+            ["ENSG1.1", "S", 1, 500, *VALUES[0], "ENSG1", "A", "a", True, False, "rs1", 120.0],
+            ["ENSG2.1", "S", 2, 600, *VALUES[1], "ENSG2", "B", "b", False, False, "", ""],
+    ]  # fmt: skip
+    adata = ol.io.read_expression(write(tmp_path / "a.csv.gz", header, rows, ",", packed=True))
+    np.testing.assert_array_equal(adata.X, VALUES.T.astype(np.float32))
+    assert adata.var["EUR_eGene"].tolist() == [True, False]
+    assert adata.var["our_gene_name"].tolist() == ["a", "b"]
+    assert adata.var["top_EUR_eqtl_distance"].iloc[0] == 120
+    assert list(adata.var_names) == ["ENSG1.1", "ENSG2.1"]
+
+
+def test_bad_tables(tmp_path):
+    bed = ["#Chr", "start", "end", "TargetID", "HG1", "HG2"]
+    row = [1, 1, 2, "g", 0.5, 0.25]
+    for header, rows, message in (
+        (["gene", "HG1"], [["g", 1]], "is no expression table: expected .*found 'gene', 'HG1'"),
+        (bed, [row, row], "a gene more than once .'g'"),
+        (bed, [[*row[:5], "high"]], "are no numbers .columns 'HG2'"),
+        (bed[:4], [row[:4]], "no columns with people"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ol.io.read_expression(write(tmp_path / "a.bed", header, rows))
+    path = write(tmp_path / "a.bed.gz", bed, [[1, 1, 2, f"g{i}", 1, 2] for i in range(999)],
+                 packed=True)  # fmt: skip
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="truncated"):
+        ol.io.read_expression(path)
+    with pytest.raises(FileNotFoundError, match="no file"):
+        ol.io.read_expression(tmp_path / "none")
+    (tmp_path / "empty").write_text("")
+    with pytest.raises(ValueError, match="is empty"):
+        ol.io.read_expression(tmp_path / "empty")
+
+
+def test_real_table(data_dir):
+    path = data_dir / "genome" / "comt" / "geuvadis_chr22_expression_373.tsv.gz"
+    adata = ol.io.read_expression(path)
+    assert adata.shape == (373, 364)
+    frame = pd.read_csv(path, sep="\t").set_index("TargetID")
+    gene, person = "ENSG00000093010.7", "HG00097"
+    assert adata[person, gene].X.item() == pytest.approx(frame.loc[gene, person], rel=1e-6)
+    assert adata.var["tss"][gene] == frame.loc[gene, "end"]
+
+
+def test_mpra(tmp_path):
+    header = ["ID", "SNP", "chr", "snp_pos", "ref_allele", "alt_allele", "LogSkew"]
+    k562 = [["x", "a", "chr1", 10, "A", "G", 1.0], ["x", "b", "chr1", 20, "C", "T", 3.0]]
+    more = [["x", "b", "chr1", 20, "C", "T", 5.0]]
+    hepg2 = [["1:20:C:T", 0.5], ["1:30:G:GA", -0.5], ["1:40:G:A", ""]]
+    files = {
+        "K562": [
+            write(tmp_path / "k1.tsv", header, k562),
+            write(tmp_path / "k2.tsv", header, more),
+        ],
+        "HepG2": write(tmp_path / "h.csv", ["variant", "Log2Skew"], hepg2, ",", packed=True),
+    }
+    adata = ol.io.read_mpra(files)
+    assert list(adata.var_names) == ["K562", "HepG2"]
+    assert list(adata.obs_names) == ["chr1:10:A:G", "chr1:20:C:T", "1:20:C:T", "1:30:G:GA"]
+    np.testing.assert_array_equal(
+        adata.layers["skew"], [[1, np.nan], [4, np.nan], [np.nan, 0.5], [np.nan, -0.5]]
+    )
+    np.testing.assert_allclose(
+        adata.X, [[-1, np.nan], [1, np.nan], [np.nan, 1], [np.nan, -1]], atol=1e-6
+    )
+    assert adata.obs["pos"].tolist() == [10, 20, 20, 30] and adata.obs["alt"].iloc[3] == "GA"
+    raw = ol.io.read_mpra(files, zscore=False)
+    np.testing.assert_array_equal(raw.X, raw.layers["skew"])
+    long = [["1_20_C_T", "K562", 2.0], ["1_20_C_T", "HepG2", 1.0]]
+    path = write(tmp_path / "l.tsv", ["variant", "cell_type", "skew"], long)
+    assert ol.io.read_mpra(path, zscore=False)["1:20:C:T", "K562"].X.item() == 2
+    round_trip(adata, tmp_path)
+
+
+def test_bad_mpra(tmp_path):
+    path = write(tmp_path / "a.tsv", ["variant", "effect"], [["1:2:A:G", 1]])
+    with pytest.raises(KeyError, match="'log2skew' is not in the columns of the file.s. of K562"):
+        ol.io.read_mpra({"K562": path})
+    with pytest.raises(KeyError, match="'cell_type' is not in"):
+        ol.io.read_mpra(path)
+    path = write(tmp_path / "b.tsv", ["variant", "skew"], [["rs12", 1]])
+    with pytest.raises(ValueError, match="'rs12' is not named chrom:pos:ref:alt"):
+        ol.io.read_mpra({"K562": path})

@@ -1,0 +1,158 @@
+"""`ol.pp.gene_windows` and `ol.pp.attach_sequences`."""
+
+import gzip
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import only_declared_written, round_trip, same_object, slots
+from made_genome import write_fasta
+
+import omicllm as ol
+
+BASES = "".join(np.random.default_rng(0).choice(list("ACGT"), 400))
+GENES = pd.DataFrame(
+    {"chrom": ["c", "c", "d"], "tss": [101, 201, 51], "strand": ["+", "-", "-"]},
+    index=["A", "B", "C"],
+)
+GTF = "\n".join(
+    [
+        "#!made up",
+        'c\tx\tgene\t101\t150\t.\t+\t.\tgene_id "ENSG00000000001.2"; gene_name "A";',
+        'c\tx\ttranscript\t120\t150\t.\t+\t.\tgene_id "ENSG00000000001.2"; gene_name "A";',
+        'c\tx\tgene\t150\t201\t.\t-\t.\tgene_id "ENSG00000000002.1"; gene_name "B";',
+        'd\tx\tgene\t10\t51\t.\t-\t.\tgene_id "ENSG00000000003.1"; gene_name "C";',
+        "",
+    ]
+)
+
+
+def make(var=GENES):
+    return ad.AnnData(np.zeros((2, len(var)), dtype=np.float32), var=var.copy())
+
+
+@pytest.fixture
+def genome(tmp_path):
+    return ol.io.Genome(write_fasta(tmp_path / "g.fa", {"c": BASES[:300], "d": BASES[300:]}))
+
+
+def test_published_window_on_both_strands():
+    adata = make()
+    before = slots(adata)
+    ol.pp.gene_windows(adata, length=20)
+    only_declared_written(before, adata, "pp.gene_windows")
+    frame = ol.get.gene_windows_df(adata)
+    # [tss - 10, tss + 9] from 1
+    assert frame["start"].tolist() == [90, 190, 40] and frame["end"].tolist() == [110, 210, 60]
+    assert frame["chrom"].tolist() == ["c", "c", "d"]
+    assert frame["strand"].tolist() == ["+", "-", "-"]
+    assert list(frame.index) == ["A", "B", "C"]
+
+
+def test_upstream_follows_the_gene(genome):
+    adata = make()
+    ol.pp.gene_windows(adata, upstream=8, downstream=3, genome=genome)
+    ol.pp.attach_sequences(adata, genome=genome)
+    for gene, row in adata.var.iterrows():
+        sequence = row["sequence"]
+        assert len(sequence) == 11
+        first = genome.fetch(row["chrom"], row["tss"] - 1, row["tss"], strand=row["strand"])
+        assert sequence[8] == first, gene
+    assert adata.var["sequence"]["A"] == BASES[92:103]
+    complement = str.maketrans("ACGT", "TGCA")
+    assert adata.var["sequence"]["B"] == BASES[198:209].translate(complement)[::-1]
+
+
+@pytest.mark.parametrize("names", [["A", "B", "C"], [f"ENSG0000000000{i}" for i in (1, 2, 3)],
+                                   [f"ENSG0000000000{i}.9" for i in (1, 2, 3)]])  # fmt: skip
+@pytest.mark.parametrize("packed", [False, True])
+def test_gtf(names, packed, tmp_path):
+    path = tmp_path / "a.gtf"
+    path.write_bytes(gzip.compress(GTF.encode()) if packed else GTF.encode())
+    adata, wanted = make(pd.DataFrame(index=names)), make()
+    ol.pp.gene_windows(adata, gtf=path, length=20)
+    ol.pp.gene_windows(wanted, length=20)
+    for column in ("chrom", "start", "end", "strand"):
+        assert adata.var[f"window_{column}"].tolist() == wanted.var[f"window_{column}"].tolist()
+
+
+def test_gtf_without_gene_lines(tmp_path):
+    path = tmp_path / "a.gtf"
+    lines = [line for line in GTF.splitlines() if "\tgene\t" not in line]
+    more = [line.replace("\ttranscript\t120", "\ttranscript\t110") for line in lines]
+    path.write_text("\n".join(lines + more))
+    adata = make(pd.DataFrame(index=["A"]))
+    ol.pp.gene_windows(adata, gtf=path, length=20)
+    assert adata.var["window_start"].tolist() == [99], "the outermost transcript"
+
+
+def test_table(tmp_path):
+    wanted = make()
+    ol.pp.gene_windows(wanted, length=20)
+    shuffled = GENES.iloc[::-1]
+    GENES.rename_axis("gene_name").to_csv(tmp_path / "t.csv")
+    ends = pd.DataFrame({"gene_id": ["A", "B", "C"], "chrom": GENES["chrom"].to_numpy(),
+                         "start": [101, 150, 10], "end": [150, 201, 51],
+                         "strand": ["+", "-", "-"]})  # fmt: skip
+    for table in (shuffled, tmp_path / "t.csv", ends):
+        adata = make(pd.DataFrame(index=["A", "B", "C"]))
+        ol.pp.gene_windows(adata, table=table, length=20)
+        assert adata.var["window_start"].tolist() == wanted.var["window_start"].tolist()
+
+
+def test_genes_without_start_site(tmp_path):
+    table = GENES.iloc[:2]
+    adata = make(pd.DataFrame(index=["A", "B", "Q"]))
+    untouched = adata.copy()
+    with pytest.raises(ValueError, match="1 of 3 genes have no transcription start site .'Q'"):
+        ol.pp.gene_windows(adata, table=table)
+    same_object(adata, untouched)
+    ol.pp.gene_windows(adata, table=table, length=20, missing="skip")
+    assert adata.var["window_start"].tolist() == [90, 190, -1]
+    assert list(ol.get.gene_windows_df(adata).index) == ["A", "B"]
+    round_trip(adata, tmp_path)
+    with pytest.raises(KeyError, match="genes not in the table.*case"):
+        ol.pp.gene_windows(make(pd.DataFrame(index=["a", "b"])), table=table)
+    gone = GENES.copy()
+    gone["tss"] = [101, np.nan, 51]
+    with pytest.raises(ValueError, match="1 of 3 genes have no .*'B'"):
+        ol.pp.gene_windows(make(gone))
+
+
+def test_bad_input(genome, tmp_path):
+    adata = make()
+    with pytest.raises(ValueError, match="windows of 1 genes reach past .*'C'"):
+        ol.pp.gene_windows(adata, length=110)
+    with pytest.raises(ValueError, match="windows of 2 genes reach past .*'B', 'C'"):
+        ol.pp.gene_windows(make(GENES.assign(tss=[101, 251, 51])), length=200, genome=genome)
+    other = make(GENES.assign(chrom=["chrc", "chrc", "chrd"]))
+    with pytest.raises(KeyError, match="'chrc' is not in .*Did you mean 'c'"):
+        ol.pp.gene_windows(other, length=20, genome=genome)
+    with pytest.raises(ValueError, match="Strands must be"):
+        ol.pp.gene_windows(make(GENES.assign(strand="x")), length=20)
+    with pytest.raises(KeyError, match="'chrom' is not in adata.var.*gtf="):
+        ol.pp.gene_windows(make(GENES[["tss"]]))
+    with pytest.raises(KeyError, match="'tss' is not in"):
+        ol.pp.gene_windows(make(GENES[["chrom"]]))
+    with pytest.raises(ValueError, match="not both"):
+        ol.pp.gene_windows(adata, gtf="a", table="b")
+    with pytest.raises(FileNotFoundError, match="no GTF file"):
+        ol.pp.gene_windows(adata, gtf=tmp_path / "none.gtf")
+    (tmp_path / "text.gtf").write_text("nothing\n")
+    with pytest.raises(ValueError, match="is it a GTF file"):
+        ol.pp.gene_windows(adata, gtf=tmp_path / "text.gtf")
+    with pytest.raises(KeyError, match="'window_start' is not in adata.var.*gene_windows"):
+        ol.pp.attach_sequences(adata, genome=genome)
+    frame = pd.DataFrame({"chrom": ["c"], "start": [1], "end": [2]}, index=["Q"])
+    with pytest.raises(KeyError, match="rows that are no genes: 'Q'"):
+        ol.pp.attach_sequences(adata, genome=genome, windows=frame)
+
+
+def test_copy_and_key_added(genome, tmp_path):
+    adata = make()
+    out = ol.pp.gene_windows(adata, length=20, key_added="near", copy=True)
+    assert "near_start" not in adata.var and "near_start" in out.var
+    ol.pp.attach_sequences(out, genome=genome, window_key="near", key_added="promoter")
+    assert out.var["promoter"]["A"] == BASES[90:110]
+    round_trip(out, tmp_path)
