@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 HERE = Path(__file__).parent
-NAMESPACES = ("pp", "tl", "pl", "get", "model", "datasets", "metrics", "nn", "io", "codec")
+NAMESPACES = ("pp", "tl", "pl", "get", "model", "datasets", "metrics", "nn", "io", "codec", "genome")
 logger = logging.getLogger(__name__)
 
 project = "omicllm"
@@ -97,11 +97,8 @@ def write(path: Path, text: str) -> None:
 
 
 def public_names(namespace: str) -> list[str]:
-    """Names in the `__all__` of a namespace, or none where it does not exist yet."""
-    name = f"omicllm.{namespace}"
-    if name == "omicllm.io" and not (Path(omicllm.__file__).parent / "io/__init__.py").exists():
-        return []
-    return sorted(import_module(name).__all__)
+    """Names in the `__all__` of a namespace."""
+    return sorted(import_module(f"omicllm.{namespace}").__all__)
 
 
 def write_api() -> None:

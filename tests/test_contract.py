@@ -181,7 +181,24 @@ GENOME = Path(tempfile.mkdtemp()) / "genome.fa"
 GENOME.write_text(">c\n" + "ACGGT" * 40 + "\n")
 
 
+def small_trunk():
+    """A genome model whose bins have 8 bases."""
+    torch.manual_seed(0)
+    return ol.nn.Enformer(dim=24, depth=1, heads=4, dim_divisible_by=12, num_downsamples=3,
+                          output_heads={})  # fmt: skip
+
+
+def predicted():
+    """The small set with a split and predictions in a layer."""
+    adata = cohort()
+    adata.layers["twas_enet"] = np.random.default_rng(0).random(adata.shape).astype(np.float32)
+    return adata
+
+
 VERBS = [
+    Verb("tl.evaluate_personal", predicted, id="default"),
+    Verb("tl.embed_genes", windowed, {"model": small_trunk(), "genome": GENOME}, id="default"),
+    Verb("tl.embed_sequences", dna, {"model": small_trunk()}, id="default"),
     Verb("pp.kmer_pmi", dna, {"min_count": 20}, id="default"),
     Verb("tl.motifs", dna, {"n_motifs": 1}, id="denovo"),
     Verb("tl.few_shot", dna, {"shots": 10, "n_draws": 2}, id="baselines"),
@@ -210,6 +227,10 @@ VERBS = [
     ),
     Verb("tl.gene_neighbors", embedded, {"n_neighbors": 5}, id="default"),
     Verb("tl.spatially_variable_genes", kwargs={"n_null": 20}, id="default"),
+    Verb(
+        "tl.spatially_variable_genes", kwargs={"null": "permuted", "n_null": 20, "n_jobs": 2},
+        id="permuted",
+    ),
     Verb(
         "tl.spatially_variable_genes", sections, {"batch_key": "slide", "n_null": 20}, id="two"
     ),
@@ -300,8 +321,9 @@ def agree(left: dict[str, Any], right: dict[str, Any]) -> None:
 
 
 def test_every_verb_has_a_case():
-    # `pp.augment` makes a new object, `tl.twas` needs two modalities: they have tests of their own.
-    assert {v.name for v in VERBS} == set(KEYS) - {"pp.augment", "tl.twas"}
+    # `pp.augment` makes a new object, others need two modalities: they have tests of their own.
+    alone = {"pp.augment", "tl.twas", "tl.embed_people", "tl.personal_expression"}
+    assert {v.name for v in VERBS} == set(KEYS) - alone
 
 
 @every_verb
@@ -512,9 +534,14 @@ def nowhere(tmp_path, monkeypatch):
 
 
 def test_every_model_has_a_case():
-    # ULT and OmicLM have no gene rows, and SIGELImputer needs a second object;
-    # tests/model/test_ult.py, test_omic_lm.py and test_sigel_imputer.py hold them to the same.
-    assert {m.name for m in MODELS} | {"ULT", "OmicLM", "SIGELImputer"} == set(ol.model.__all__)
+    # ULT and OmicLM have no gene rows, SIGELImputer and PersonalExpression need a second object;
+    # tests of their own in tests/model hold them to the same.
+    assert {m.name for m in MODELS} | {
+        "ULT",
+        "OmicLM",
+        "SIGELImputer",
+        "PersonalExpression",
+    } == set(ol.model.__all__)
 
 
 @every_model

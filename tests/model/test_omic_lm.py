@@ -171,6 +171,30 @@ def test_multimodal_text(tmp_path):
         trained(cohort()).predict(mdata)
 
 
+def test_genes_of_all_modalities_compete():
+    adata = cohort(n_genes=60)
+    import mudata as md
+
+    data = {
+        "a": adata[:, :30].copy(), "b": adata[:, 30:].copy(), "c": adata[:, 40:50].copy(),
+    }  # fmt: skip
+    for name, part in data.items():
+        part.var_names = [f"{name}{i}" for i in range(part.n_vars)]
+    mdata = md.MuData(data)
+    setup = {"labels_key": "kind", "modalities": ["a", "b", "c"]}
+    model = OmicLM.over(mdata, adata.obs["kind"], setup, n_members=1)
+    model.train(max_epochs=1)
+    assert len(model.genes) == 30  # as many as the largest modality has
+    small = OmicLM.over(mdata, adata.obs["kind"], setup, n_top=15, n_members=1)
+    small.train(max_epochs=1)
+    sizes = [len(s.genes) for s in small.text_.segments]
+    # The 18 planted genes are all in the first one; each of the others has one gene.
+    assert sizes == [13, 1, 1]
+    few = OmicLM.over(mdata, adata.obs["kind"], setup, n_top=2)
+    with pytest.raises(ValueError, match="at least the number of modalities"):
+        few.train()
+
+
 def test_bad_input():
     adata = cohort()
     with pytest.raises(KeyError, match=r"'nothing' is not in adata\.obs"):
@@ -189,9 +213,9 @@ def test_bad_input():
     flat.X[:] = 1
     with pytest.raises(ValueError, match="Every gene is constant"):
         trained(flat)
+    fresh = cohort()
+    OmicLM.setup_anndata(fresh, "kind")
     with pytest.raises(RuntimeError, match="not trained yet"):
-        fresh = cohort()
-        OmicLM.setup_anndata(fresh, "kind")
         OmicLM(fresh).predict()
     for wrong, message in (
         ({"tokenizer": "pretrained"}, "is for pretrained backbones"),

@@ -110,6 +110,20 @@ def test_adapters(backbone, tmp_path):
     np.testing.assert_allclose(loaded.predict(soft=True), P, atol=1e-5)
 
 
+def test_adapters_of_an_aligned_model_resume(backbone, tmp_path):
+    sizes = {"lora": {"r": 2, "lora_dropout": 0.0}, "tokenizer": "aligned"}
+    model = model_of(cohort(), backbone, **sizes)
+    model.train(**QUICK, checkpoint_dir=tmp_path / "c")
+    before = model.predict(soft=True)
+    again = model_of(cohort(), backbone, **sizes)
+    again.train(**QUICK, checkpoint_dir=tmp_path / "c", resume=tmp_path / "c" / "checkpoint-6")
+    np.testing.assert_allclose(again.predict(soft=True), before, atol=1e-5)
+    further = model_of(cohort(), backbone, **sizes)
+    further.train(**{**QUICK, "max_epochs": 3}, checkpoint_dir=tmp_path / "c", resume=True)
+    assert (tmp_path / "c" / "checkpoint-9").is_dir()
+    assert not np.array_equal(further.predict(soft=True), before)
+
+
 def test_checkpoints_and_resume(backbone, tmp_path):
     model = model_of(cohort(), backbone)
     model.train(**QUICK, checkpoint_dir=tmp_path / "c")

@@ -9,9 +9,7 @@ from helpers import only_declared_written, round_trip, same_object, slots
 from model.test_omic_lm import cohort
 
 import omicllm as ol
-from omicllm.stats.calibration import balanced_accuracy, calibration, macro_f1
-from omicllm.stats.class_genes import ClassMoments, class_genes, ridge_weights
-from omicllm.stats.classifiers import BASELINES, baseline_probabilities, folds
+from omicllm.stats.classifiers import BASELINES
 from omicllm.tl._classify_report import text
 
 QUICK = {"n_top": 20, "max_epochs": 5, "model_args": {"n_members": 1}}
@@ -188,83 +186,3 @@ def test_plots(done):
     with pytest.raises(KeyError, match="'Z'"):
         ol.pl.gene_attributions(done, classes=["Z"])
     plt.close("all")
-
-
-# -- the parts ------------------------------------------------------------------------------
-
-
-def test_moderated_t_against_scipy():
-    from scipy import stats
-
-    rng = np.random.default_rng(0)
-    X, codes = rng.normal(size=(20, 5)), np.arange(20) % 2
-    X[:, 4] = 1
-    moments = ClassMoments(2, 5)
-    moments.add(X[:7], codes[:7])
-    moments.add(X[7:], codes[7:])
-    a, b = X[codes == 0], X[codes == 1]
-    s = np.sqrt((9 * a.var(0, ddof=1) + 9 * b.var(0, ddof=1)) / 18)
-    t = stats.ttest_ind(a[:, :4], b[:, :4]).statistic
-    ours = moments.t_statistics()
-    s0 = np.median(s[:4])
-    np.testing.assert_allclose(ours[0, :4], t * s[:4] / (s[:4] + s0))
-    np.testing.assert_allclose(ours[1], -ours[0])
-    assert ours[0, 4] == 0
-    np.testing.assert_allclose(moments.sd, X.std(axis=0))
-
-
-def test_classes_take_turns():
-    t = np.array([[5.0, 4, 3, 0, 0, 0], [0, 0, 0, 1, -2, 0.5]])
-    assert class_genes(t, 4).tolist() == [0, 4, 1, 3]
-    allowed = np.array([False, True, True, True, True, True])
-    assert class_genes(t, 2, allowed=allowed).tolist() == [1, 4]
-    assert len(class_genes(t, 50)) == 6
-
-
-def test_ridge_weights_solve_weighted_least_squares():
-    rng = np.random.default_rng(0)
-    Z, codes = rng.normal(size=(15, 4)), np.array([0] * 10 + [1] * 5)
-    W = ridge_weights(Z, codes, 2, 0.3)
-    w = 1 / np.bincount(codes)[codes]
-    w /= w.mean()
-    lam = 0.3 * np.trace(Z @ Z.T) / 15
-    Y = np.eye(2)[codes] - 0.5
-    wanted = np.linalg.solve(Z.T @ (w[:, None] * Z) + lam * np.eye(4), Z.T @ (w[:, None] * Y))
-    np.testing.assert_allclose(W, wanted)
-
-
-def test_scores_against_sklearn():
-    from sklearn import metrics
-
-    rng = np.random.default_rng(0)
-    codes, P = rng.integers(3, size=60), rng.dirichlet(np.ones(3), size=60)
-    guess = P.argmax(axis=1)
-    assert balanced_accuracy(codes, guess) == pytest.approx(
-        metrics.balanced_accuracy_score(codes, guess)
-    )
-    assert macro_f1(codes, guess) == pytest.approx(metrics.f1_score(codes, guess, average="macro"))
-    told = calibration(P, codes)
-    assert told["log_loss"] == pytest.approx(metrics.log_loss(codes, P))
-    sure = calibration(np.array([[0.8, 0.2]] * 10), np.array([0] * 8 + [1] * 2))
-    assert sure["ece"] == pytest.approx(0) and sure["brier"] == pytest.approx(0.32)
-    assert calibration(np.array([[1.0, 0.0]] * 4), np.array([0, 0, 1, 1]))["ece"] == 0.5
-    with pytest.raises(ValueError, match="must be"):
-        ol.metrics.calibration(P, codes[:5])
-
-
-@pytest.mark.parametrize("name", BASELINES)
-def test_baselines_lack_no_class(name):
-    rng = np.random.default_rng(0)
-    Z, codes = rng.normal(size=(30, 4)), np.array([0, 2] * 15)
-    Z[codes == 2] += 4
-    P = baseline_probabilities(name, Z, codes, Z, 3)
-    np.testing.assert_allclose(P.sum(axis=1), 1)
-    assert (P[:, 1] < 1e-6).all()
-    if name != "majority":
-        assert (P.argmax(axis=1) == codes).mean() > 0.9
-
-
-def test_folds_spread_the_classes():
-    codes = np.array([0] * 10 + [1] * 5 + [2])
-    fold = folds(codes, 5, np.random.default_rng(0))
-    assert (np.bincount(fold[codes == 0]) == 2).all() and (np.bincount(fold[codes == 1]) == 1).all()

@@ -76,6 +76,16 @@ def test_models(tissue, tmp_path):
         )
 
 
+def test_model_of_another_section(tissue, tmp_path):
+    from conftest import make_tiny
+
+    ol.tl.sigel(make_tiny(seed=1), save=tmp_path / "model")
+    ol.tl.pattern_genes(tissue[:100].copy(), mask="corner", n_null=50, model=tmp_path / "model")
+    part = tissue[tissue.obs["array_row"] < 10].copy()  # another grid: the encoder is transferred
+    ol.tl.pattern_genes(part, region="right", groupby="side", n_null=50, model=tmp_path / "model")
+    assert best(part) == {0}
+
+
 def test_storages_copy_and_key(tissue):
     call = {"mask": tissue.obs["corner"].to_numpy(), "n_null": 50}
     untouched = tissue.copy()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import anndata as ad
 import matplotlib.pyplot as plt
 import numpy as np
@@ -35,27 +37,40 @@ def logged(tiny):
 
 
 @pytest.mark.parametrize(
-    "how", ["csr", "csc", "dense", "backed csr", "backed csc", "backed dense", "dask"]
-)
-def test_moran_equals_scanpy_in_every_storage(logged, how, tmp_path):
+    "how",
+    ["csr", "csc", "dense", "float64", "backed csr", "backed csc", "backed dense", "dask csr",
+     "dask csc", "dask dense"],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:2 variables were constant", "ignore:Calling")
+def test_moran_equals_scanpy_and_the_formula_in_every_storage(logged, how, tmp_path):
     import scanpy as sc
     import squidpy as sq
 
     sq.gr.spatial_neighbors(logged, coord_type="grid", n_neighs=6)
-    X = sparse.csr_matrix(logged.X)
-    wanted = sc.metrics.morans_i(logged.obsp["spatial_connectivities"], X.T.tocsr())
+    X, W = sparse.csr_matrix(logged.X), logged.obsp["spatial_connectivities"]
+    assert X.dtype == np.float32
+    seen = ~np.isin(np.arange(40), [3, 4])  # the others are zero everywhere
+    wanted = sc.metrics.morans_i(W, X.T.tocsr())[seen]
+    z = X.toarray()[:, seen].astype(np.float64)
+    z -= z.mean(axis=0)
+    formula = (
+        120 / float(W.sum()) * np.einsum("ig,ij,jg->g", z, W.toarray(), z) / (z**2).sum(axis=0)
+    )
+    np.testing.assert_allclose(formula, wanted, rtol=1e-10)
     kind = how.split()[-1]
-    logged.X = X.toarray() if kind == "dense" else X.asformat("csc" if kind == "csc" else "csr")
+    if kind == "dense":
+        logged.X = X.toarray()
+    else:
+        logged.X = X.astype(np.float64) if kind == "float64" else X.asformat(kind)
     adata = logged
-    if how.startswith("backed"):
+    if len(how.split()) > 1:
         logged.write_h5ad(tmp_path / "a.h5ad")
-        adata = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
-    elif how == "dask":
-        logged.write_h5ad(tmp_path / "a.h5ad")
-        adata.X = ad.experimental.read_lazy(tmp_path / "a.h5ad").X
+        if how.startswith("backed"):
+            adata = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
+        else:
+            adata.X = ad.experimental.read_lazy(tmp_path / "a.h5ad").X
     out = scored(adata, method="moran")
-    seen = ~np.isin(np.arange(40), [3, 4])
-    np.testing.assert_allclose(out[seen, 0], wanted[seen], rtol=1e-10)
+    np.testing.assert_allclose(out[seen, 0], formula, rtol=1e-10)
     assert np.isnan(out[3:5, :3]).all() and set(out[3:5, 3]) == {39, 40}
     assert sorted(out[:, 3]) == list(range(1, 41))
 
@@ -114,15 +129,22 @@ def test_sigel_finds_patterns_and_is_calibrated(null):
     assert abs(np.mean(score[400:])) < 0.2 and np.nanmedian(score[:400]) > 0.5
 
 
-@pytest.mark.parametrize("method", ["sigel", "moran"])
-def test_uniform_when_coordinates_are_permuted(method, data_dir):
-    adata = ad.read_h5ad(data_dir / "tissue" / "mob_rep11_layers.h5ad")
-    adata = adata[:, np.asarray((adata.X > 0).sum(axis=0)).ravel() >= 28]
-    adata = adata[:, np.random.default_rng(0).permutation(adata.n_vars)[:2000]].copy()
-    order = np.random.default_rng(1).permutation(adata.n_obs)
+def at_random_places(adata, seed: int):
+    order = np.random.default_rng(seed).permutation(adata.n_obs)
     adata.obsm["spatial"] = adata.obsm["spatial"][order]
-    for name in ("array_x", "array_y"):
+    for name in {"array_x", "array_y", "array_row", "array_col"} & set(adata.obs):
         adata.obs[name] = adata.obs[name].to_numpy()[order]
+
+
+@pytest.mark.parametrize("method", ["sigel", "moran"])
+@pytest.mark.parametrize("name", ["mob_rep11_layers", "visium_mouse_embryo"])
+def test_uniform_when_coordinates_are_permuted(name, method, data_dir):
+    adata = ad.read_h5ad(data_dir / "tissue" / f"{name}.h5ad")
+    X = adata.X
+    enough = (X > 0).sum(axis=0) >= 28 if adata.n_obs < 500 else X.sum(axis=0) >= 100
+    adata = adata[:, np.asarray(enough).ravel()]
+    adata = adata[:, np.random.default_rng(0).permutation(adata.n_vars)[:2000]].copy()
+    at_random_places(adata, 1)
     if method == "moran":
         import scanpy as sc
 
@@ -130,6 +152,17 @@ def test_uniform_when_coordinates_are_permuted(method, data_dir):
         sc.pp.log1p(adata)
     out = scored(adata, method=method)
     assert uniform(out[:, 1]) > 0.01 and (out[:, 2] < 0.05).sum() <= 2
+
+
+def test_right_on_average_over_permutations(mob):
+    # Genes of one section move together, so shares vary by more than chance between permutations.
+    shares = []
+    for seed in range(8):
+        at_random_places(mob, seed)
+        shares.append([(scored(mob, method="moran")[:, 1] < a).mean() for a in (0.5, 0.1, 0.01)])
+    found = np.mean(shares, axis=0)
+    error = np.std(shares, axis=0) / np.sqrt(len(shares))
+    assert (np.abs(found - [0.5, 0.1, 0.01]) < 4 * error + 0.003).all()
 
 
 def test_sigel_beats_moran_on_the_olfactory_bulb(data_dir):
@@ -168,6 +201,16 @@ def test_sections_never_meet():
     plt.close("all")
 
 
+def test_sections_must_be_told_apart():
+    """Spots of two sections at the same places: neighbours only within each."""
+    first, second = make_tiny(), make_tiny(seed=1)
+    two = ad.concat({"a": first, "b": second}, label="slide", index_unique="-")
+    kept = scored(two, method="moran", batch_key="slide")
+    second.obsm["spatial"] = second.obsm["spatial"] + 1e5
+    far = ad.concat({"a": first, "b": second}, label="slide", index_unique="-")
+    np.testing.assert_allclose(kept, scored(far, method="moran", batch_key="slide"))
+
+
 def test_same_numbers_for_any_number_of_threads(tiny):
     for method in ("sigel", "moran"):
         one = scored(tiny, method=method, n_null=20)
@@ -178,6 +221,36 @@ def test_values_that_are_no_counts(logged):
     out = scored(logged, input="values", n_null=20)
     assert logged.uns["sigel_svg"]["params"]["null"] == "permuted"
     assert np.isfinite(out[5:, 1]).all() and np.nanmedian(out[:, 1]) < 0.05
+
+
+def test_a_layer_is_scored_and_drawn(logged):
+    wanted = scored(logged, method="moran")
+    logged.layers["logs"], logged.X = logged.X, logged.layers["counts"]
+    out = scored(logged, method="moran", layer="logs", key_added="mine")
+    np.testing.assert_array_equal(out, wanted)
+    figure = ol.pl.svg(logged, key="mine", n_genes=1)
+    best = ol.get.svg_df(logged, key="mine", n_top=1).index[0]
+    image = np.nanmax(figure.axes[0].images[0].get_array() if figure.axes[0].images else
+                      figure.axes[0].collections[0].get_array())  # fmt: skip
+    assert image == pytest.approx(logged[:, best].layers["logs"].max())
+    assert figure.axes[-1].get_ylabel() == "", "values as they are"
+    scored(logged, n_null=20)
+    assert ol.pl.svg(logged, n_genes=1).axes[-1].get_ylabel() == "log(1 + count)"
+    plt.close("all")
+
+
+def test_squidpy_keeps_quiet(tiny, recwarn):
+    told = logging.getLogger("spatialdata._logging")
+    records, level = [], told.level
+    handler = logging.Handler()
+    handler.emit = records.append
+    told.addHandler(handler)
+    try:
+        scored(tiny, method="moran")
+    finally:
+        told.removeHandler(handler)
+    assert not records and told.level == level
+    assert not [w for w in recwarn if "docrep" in str(w.filename) or "squidpy" in str(w.message)]
 
 
 @pytest.mark.parametrize(
@@ -205,6 +278,22 @@ def test_bad_input(tiny, asked, error, message):
     with pytest.raises(error, match=message):
         ol.tl.spatially_variable_genes(tiny, **asked)
     same_object(tiny, before)
+
+
+def test_nothing_to_score(tiny):
+    tiny.obsp["none"] = sparse.csr_matrix((120, 120))
+    alone = tiny[:, [3, 4, 5]].copy()
+    for method in ("moran", "sigel"):
+        before = tiny.copy()
+        with pytest.raises(ValueError, match="no edges"):
+            ol.tl.spatially_variable_genes(tiny, method=method, connectivity_key="none")
+        same_object(tiny, before)
+    with pytest.raises(ValueError, match="At least two genes with counts are needed; there are 1"):
+        ol.tl.spatially_variable_genes(alone)
+    with pytest.raises(ValueError, match="more than 6 observations; there are 5"):
+        ol.tl.spatially_variable_genes(tiny[:5].copy(), method="moran")
+    ol.tl.spatially_variable_genes(alone[:, :2].copy(), method="moran")
+    assert np.isnan(scored(alone[:, :2].copy(), method="moran")[:, :3]).all()
 
 
 def test_results_that_are_not_there(tiny):

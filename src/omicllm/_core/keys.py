@@ -49,6 +49,24 @@ KEYS: dict[str, Keys] = {
             "batch_key": "the obs column that says which section a spot is in, or empty",
         },
     ),
+    "pp.image_features": Keys(
+        "classical",
+        {
+            "obsm:X_{root}": "float32 (n_obs, d): features of the patch; the root is the name of "
+            "the encoder"
+        },
+        {
+            "encoder": "its name",
+            "feature_names": "names of the columns",
+            "licence": "terms of the weights of the encoder",
+            "sections": "section names",
+            "size_um": "float64 (n_sections,): side of a patch, um; NaN where unknown",
+            "mpp": "float64 (n_sections,): um per pixel of the image; NaN where unknown",
+            "out_px": "side at which patches were encoded, pixels",
+            "standardized": "center, robust or empty: how features are standardised by section",
+            "n_outside": "observations without a patch",
+        },
+    ),
     "pp.split": Keys("split", {"obs:{root}": "categorical: train, val or test"}),
     "pp.standardize": Keys(
         "standardized",
@@ -113,6 +131,38 @@ KEYS: dict[str, Keys] = {
             "genes": "genes the figures were computed on",
         },
     ),
+    "tl.histology_baselines": Keys(
+        "histology_baselines",
+        {
+            "obsm:{root}_ridge": "float32 (n_obs, n_genes): held-out predictions of the tuned "
+            "ridge, columns as in `genes`; NaN where a row or gene was not tested",
+            "var:{root}_pearson": "float32: correlation of the ridge on held-out rows, mean of "
+            "sections; NaN where not tested",
+            "var:{root}_mse": "float32: its mean squared error",
+        },
+        {
+            "table": "DataFrame: scores of each baseline by section, over all and pooled, with "
+            "bootstrap intervals",
+            "gene_table": "DataFrame: gene, method and scores",
+            "folds": "DataFrame: what was held out, rows trained and tested on, penalty",
+            "genes": "names of the genes, in the order of the columns",
+            "split": "patient, section, region or spot: what kept training and test rows apart",
+        },
+    ),
+    "tl.evaluate_expression": Keys(
+        "evaluate_expression",
+        {
+            "var:{root}_pearson": "float32: correlation of prediction and measurement, mean of "
+            "sections; NaN where not scored",
+            "var:{root}_mse": "float32: mean squared error",
+        },
+        {
+            "table": "DataFrame: scores of the prediction and of the ridge by section, over all "
+            "and pooled, with bootstrap intervals",
+            "gene_table": "DataFrame: gene, method and scores",
+            "ridge": "where the ridge comes from; empty without one",
+        },
+    ),
     "tl.motifs": Keys(
         "motifs",
         {},
@@ -156,6 +206,56 @@ KEYS: dict[str, Keys] = {
             "summary": "of `rna`, DataFrame: per model mean and median correlation, constant "
             "predictions, genes scored",
             "genes": "of `geno`: genes of the columns of the weights",
+        },
+    ),
+    "tl.embed_genes": Keys(
+        "enformer",
+        {"varm:X_{root}": "float32 (n_vars, d): embedding of the sequence around the gene's start"},
+    ),
+    "tl.embed_sequences": Keys(
+        "enformer", {"obsm:X_{root}": "float32 (n_obs, d): embedding of the sequence"}
+    ),
+    "tl.embed_people": Keys(
+        "enformer",
+        {"obsm:X_{root}": "float32 (n_obs, d), of `rna`: embedding of people by their sequences"},
+        {
+            "genes": "genes whose windows were read",
+            "n_unique": "int64: distinct haplotypes of each gene, the only ones that were run",
+            "n_haplotypes": "haplotypes of each gene",
+            "variance_ratio": "float64: share of variance of each component (several genes)",
+        },
+    ),
+    "tl.personal_expression": Keys(
+        "personal",
+        {
+            f"{attribute}:{{root}}_{strategy}{suffix}": what
+            for strategy in (
+                "baseline",
+                "single_counts",
+                "single_z",
+                "pair_regression",
+                "pair_counts",
+                "pair_classification",
+            )  # fmt: skip
+            for attribute, suffix, what in (
+                ("layers", "", "float32, of `rna`: predicted expression of everybody"),
+                ("var", "_pearson", "float32, of `rna`: correlation over test people"),
+                ("var", "_baseline", "float32, of `rna`: that of a linear model, same split"),
+            )
+        },
+        {
+            "summary": "DataFrame: means over genes, of the network and of the linear model",
+            "history": "loss per epoch",
+            "genes": "genes that were modelled",
+            "model_dir": "folder of the saved model, with `save=`",
+        },
+    ),
+    "tl.evaluate_personal": Keys(
+        "evaluate_personal",
+        {},
+        {
+            "table": "DataFrame: one row per prediction and gene, Pearson and Spearman",
+            "summary": "DataFrame: means by prediction and class of genes, constants as 0",
         },
     ),
     "tl.sigel": Keys(
@@ -350,6 +450,8 @@ KEYS: dict[str, Keys] = {
 
 #: Verbs that share a root keep their parameters apart: verb -> suffix of the `uns` entry.
 UNS_SUFFIX = {
+    "tl.embed_people": "_people",
+    "tl.embed_sequences": "_sequences",
     "tl.spatially_variable_genes": "_svg",
     "tl.gene_neighbors": "_neighbors",
     "tl.ult_decode": "_decode",

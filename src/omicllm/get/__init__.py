@@ -7,6 +7,8 @@ __getattr__, __dir__, __all__ = attach(
     {
         "augment_quality_df": "_augment_quality",
         "classify_omics_df": "_classify_omics",
+        "evaluate_expression_df": "_histology",
+        "evaluate_personal_df": "_personal",
         "explain_omics_df": "_classify_omics",
         "few_shot_df": "_few_shot",
         "gene_embedding_df": "_gene_embedding",
@@ -14,6 +16,7 @@ __getattr__, __dir__, __all__ = attach(
         "gene_images": "_gene_images",
         "gene_interactions_df": "_tables",
         "gene_windows_df": "_gene_windows",
+        "histology_baselines_df": "_histology",
         "imputed": "_imputed",
         "lut_df": "_ult",
         "motifs_df": "_motifs",

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = attach(
         "read_kmer_ranks": "_kmer_ranks",
         "read_lut": "_lut",
         "read_mpra": "_expression",
+        "read_patch_map": "_patch_map",
         "read_sequences": "_sequences",
         "read_vcf": "_genome",
         "write_kmer_ranks": "_kmer_ranks",

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "GeneMaskLM": "_genemask",
+        "PersonalExpression": "_personal_expression",
         "SIGEL": "_sigel",
         "SIGELImputer": "_sigel_imputer",
         "ULT": "_ult",

@@ -215,6 +215,14 @@ class OmicModel(BaseModelClass):
         ValueError
             When the model is of another class or schema, or `adata` holds other genes.
         """
+        return cls._load(dir_path, adata, accelerator=accelerator, device=device)
+
+    @classmethod
+    def _load(
+        cls, dir_path: str | Path, adata: AnnData | None, *, accelerator: str = "auto",
+        device: int | str = "auto", **parts: Any,
+    ) -> Any:  # fmt: skip
+        """Load a saved model; `parts` are arguments of the class that are not saved."""
         from safetensors.numpy import load_file
         from scvi.model._utils import parse_device_args
 
@@ -231,7 +239,7 @@ class OmicModel(BaseModelClass):
             cls.setup_anndata(adata, **setup)
         else:
             adata = None
-        model = cls._rebuild(adata, description)
+        model = cls._rebuild(adata, description, **parts)
         own = {k[6:]: v for k, v in arrays.items() if k.startswith("array.")}
         model._restore_arrays(own)
         state = {k[7:]: torch.from_numpy(v) for k, v in arrays.items() if k.startswith("module.")}
@@ -249,11 +257,11 @@ class OmicModel(BaseModelClass):
         return model
 
     @classmethod
-    def _rebuild(cls, adata: AnnData | None, description: Mapping[str, Any]) -> Any:
+    def _rebuild(cls, adata: AnnData | None, description: Mapping[str, Any], **parts: Any) -> Any:
         """Make the untrained model that the saved weights belong to."""
         accepted = inspect.signature(cls.__init__).parameters
         params = {k: v for k, v in description["init_params"].items() if k in accepted}
-        params |= {"description": description}
+        params |= {"description": description} | parts
         return cls(adata, **params)
 
     @classmethod

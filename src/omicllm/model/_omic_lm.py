@@ -8,13 +8,10 @@ import numpy as np
 
 from omicllm._core import checks
 from omicllm._core import rng as rngs
-from omicllm._core.checks import listed
-from omicllm._core.log import logger
 from omicllm.model import _omic_lm_parts as parts
 from omicllm.model._base import OmicModel
 from omicllm.model._omic_lm_store import OmicLMStore
 from omicllm.model._omic_lm_text import SCALES, OmicText
-from omicllm.stats.class_genes import ridge_weights
 
 import torch  # isort: skip  (after _base, which imports scvi quietly)
 
@@ -45,8 +42,9 @@ class OmicLM(OmicLMStore, OmicModel):
         ``"ieee_icdh"``: all settings of the published experiment (SmolLM-1.7B, 40 genes, a table
         for z-scores that saturates at 1, full fine-tuning). Other arguments override it.
     n_top
-        Genes in the text; 400 by default, chosen on the labelled rows of training, for each class
-        in turn those that set it apart most.
+        Genes in the text, of all modalities together; 400 by default, or all genes of the largest
+        modality if these are fewer. They are chosen on the labelled rows of training, for each
+        class in turn those that set it apart most.
     scale
         What is standardised: ``"rank"`` (normal scores of ranks within the sample), ``"log"``
         (library-normalised counts), ``"values"``, or ``"auto"``: ranks from 1,000 genes on, else
@@ -213,36 +211,24 @@ class OmicLM(OmicLMStore, OmicModel):
         data = self._sources()
         codes, names = self._codes()
         codes = parts.limited(codes, rows)
-        used = np.unique(codes[codes >= 0])
-        if len(used) < 2:
-            shown = listed([names[i] for i in used])
-            msg = f"Two classes are needed to train a classifier; the labelled rows have {shown}."
-            raise ValueError(msg)
-        sizes = np.bincount(codes[codes >= 0], minlength=len(names))
-        if (sizes[used] == 1).any():
-            logger.warning(
-                "only one row has the class %s: it is learned from that row alone",
-                listed([names[i] for i in used[sizes[used] == 1]]),
-            )
+        used = parts.trainable(codes, names)
         if self.text_ is None or not self.is_trained_:
             self.classes_ = [names[i] for i in used]
-            place = np.full(len(names) + 1, -1)
-            place[used] = np.arange(len(used))
-            codes = place[codes]
+            codes = parts.in_classes(codes, names, self.classes_)
             # Drawn rows are trained on; what is chosen and scaled follows the real ones.
             real = parts.real_rows(self._data(), codes)
             self._prepare(data, np.where(real, codes, -1))
         else:
-            codes = self._known_codes(codes, names)
+            codes = parts.in_classes(codes, names, self.classes_)
         text = self._text()
         z, present = self._standardised()
         mine = np.flatnonzero(codes >= 0)
-        run = {"seed": seed, "show_progress": show_progress}
         if not self.is_tiny:
             self._train_pretrained(
                 z[mine], present[mine], codes[mine], max_epochs=max_epochs, batch_size=batch_size,
                 lr=lr, augment=augment, training_args=training_args, resume=resume,
-                checkpoint_dir=checkpoint_dir, weight_decay=weight_decay, **run,
+                checkpoint_dir=checkpoint_dir, weight_decay=weight_decay, seed=seed,
+                show_progress=show_progress,
             )  # fmt: skip
             return
         from omicllm.train._omic_lm import ProfileData, ProfilePlan
@@ -261,7 +247,7 @@ class OmicLM(OmicLMStore, OmicModel):
         )  # fmt: skip
         self._fit(
             plan, feed, stage="train", max_epochs=epochs, accelerator=accelerator,
-            devices=devices, **run, **trainer,
+            devices=devices, seed=seed, show_progress=show_progress, **trainer,
         )  # fmt: skip
 
     def _prepare(self, data: Mapping[str, Any], codes: np.ndarray) -> None:
@@ -275,38 +261,25 @@ class OmicLM(OmicLMStore, OmicModel):
         # The tokens of a pretrained tokenizer are counted once the texts are there.
         room = context if p["tokenizer"] == "aligned" else 10**9
         text, z, present = OmicText.fit(
-            data, codes, len(self.classes_), n_top=p["n_top"] or parts.N_TOP, scale=p["scale"],
+            data, codes, len(self.classes_), n_top=p["n_top"], scale=p["scale"],
             context=room, bits=p["bits"], mu=p["mu"], max_value=p["max_value"],
             codepoints=p["codepoints"],
         )  # fmt: skip
         self._z = (z, present)
         mine = codes >= 0
         if self.is_tiny:
-            weights = np.zeros((text.n_positions, len(self.classes_)))
-            weights[text.columns] = ridge_weights(
-                z[mine].astype(np.float64), codes[mine], len(self.classes_), parts.RIDGE
-            )
             ids, keep = text.ids(z[mine]), text.keep(present[mine])
             with rngs.isolated(self.seed_):
                 self.module = parts.networks(p, text, len(self.classes_))
                 first = torch.from_numpy(ids[: parts.START_ROWS])
-                for member in self.module:
+                own = parts.contrasts(text, z[mine], codes[mine], len(self.classes_))
+                for i, member in enumerate(self.module):
+                    weights = own[i % len(own)]
                     member.start(weights, first, torch.from_numpy(keep[: parts.START_ROWS]))
         else:
             self.backbone.build(text, context)
             self.module = self.backbone.model
         self.text_ = text
-
-    def _known_codes(self, codes: np.ndarray, names: list[str]) -> np.ndarray:
-        """Codes in the classes of the trained model."""
-        new = [n for i, n in enumerate(names) if n not in self.classes_ and (codes == i).any()]
-        if new:
-            msg = f"The trained model has no class {listed(new)} (it has {listed(self.classes_)})."
-            raise ValueError(msg)
-        place = np.array(
-            [self.classes_.index(n) if n in self.classes_ else -1 for n in names] + [-1]
-        )
-        return place[codes]
 
     def _train_pretrained(
         self, z: np.ndarray, present: np.ndarray, codes: np.ndarray, **options: Any

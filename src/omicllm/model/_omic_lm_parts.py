@@ -8,16 +8,19 @@ import numpy as np
 
 from omicllm._core import checks
 from omicllm._core.checks import listed, missing
+from omicllm._core.log import logger
+from omicllm.stats.class_genes import ridge_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from omicllm.model._omic_lm_text import OmicText
 
-#: Genes in a text, tokens of the tiny backbone's context, least number of training steps.
-N_TOP, CONTEXT, STEPS = 400, 4096, 40
-#: Strength of the regularised least squares that the tiny backbone starts from.
-RIDGE = 100.0
+#: Tokens of the tiny backbone's context, least number of training steps.
+CONTEXT, STEPS = 4096, 40
+#: Strengths of the regularised least squares that the members of a tiny backbone start from, in
+#: turn. The strongest gives differences of class means; weaker ones heed correlations of genes.
+RIDGE = (100.0, 10.0, 30.0)
 #: Rows that the scale of the first logits is taken from.
 START_ROWS = 256
 #: Tokens through a network at once.
@@ -134,6 +137,44 @@ def limited(codes: np.ndarray, rows: Any) -> np.ndarray:
     return np.where(keep, codes, -1)
 
 
+def trainable(codes: np.ndarray, names: list[str]) -> np.ndarray:
+    """Classes that have rows to train on; a warning for those that have one.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two.
+    """
+    sizes = np.bincount(codes[codes >= 0], minlength=len(names))
+    used = np.flatnonzero(sizes)
+    if len(used) < 2:
+        shown = listed([names[i] for i in used])
+        msg = f"Two classes are needed to train a classifier; the labelled rows have {shown}."
+        raise ValueError(msg)
+    alone = [names[i] for i in np.flatnonzero(sizes == 1)]
+    if alone:
+        logger.warning(
+            "only one row has the class %s: it is learned from that row alone", listed(alone)
+        )
+    return used
+
+
+def in_classes(codes: np.ndarray, names: list[str], classes: list[str]) -> np.ndarray:
+    """Codes counted in `classes` instead of `names`.
+
+    Raises
+    ------
+    ValueError
+        Rows of another class.
+    """
+    new = [n for i, n in enumerate(names) if n not in classes and (codes == i).any()]
+    if new:
+        msg = f"The trained model has no class {listed(new)} (it has {listed(classes)})."
+        raise ValueError(msg)
+    place = [classes.index(n) if n in classes else -1 for n in names]
+    return np.array([*place, -1])[codes]
+
+
 def networks(p: Mapping[str, Any], text: OmicText, n_classes: int) -> Any:
     """Untrained members of the ensemble."""
     import torch
@@ -147,6 +188,16 @@ def networks(p: Mapping[str, Any], text: OmicText, n_classes: int) -> Any:
         )
         for _ in range(p["n_members"])
     )  # fmt: skip
+
+
+def contrasts(text: OmicText, z: np.ndarray, codes: np.ndarray, n_classes: int) -> list[np.ndarray]:
+    """Weights of positions for classes (n_positions, n_classes), one array per strength."""
+    out = []
+    for strength in RIDGE:
+        weights = np.zeros((text.n_positions, n_classes))
+        weights[text.columns] = ridge_weights(z.astype(np.float64), codes, n_classes, strength)
+        out.append(weights)
+    return out
 
 
 def through(model: Any, ranks: np.ndarray, present: np.ndarray, what: str) -> np.ndarray:
@@ -179,3 +230,26 @@ def appended(earlier: Mapping[str, Any] | None, fresh: Mapping[str, list[float]]
         before = [] if key not in out else np.asarray(out[key], dtype=float).ravel().tolist()
         out[key] = pd.DataFrame({"value": [*before, *values]})
     return out
+
+
+def held_out(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A tenth of each class for validation: bool (n,)."""
+    out = np.zeros(len(codes), dtype=bool)
+    for c in np.unique(codes):
+        rows = np.flatnonzero(codes == c)
+        n = min(round(VALIDATION * len(rows)) or 1, len(rows) - 1)
+        out[rng.permutation(rows)[:n]] = True
+    return out
+
+
+def mixed(
+    z: np.ndarray, present: np.ndarray, codes: np.ndarray, use: np.ndarray, rng: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """As many mixtures of two rows of a class as there are training rows; their first rows."""
+    first = rng.permutation(np.flatnonzero(use))
+    second = np.empty_like(first)
+    for k, i in enumerate(first):
+        alike = use & (codes == codes[i]) & (present == present[i]).all(axis=1)
+        second[k] = rng.choice(np.flatnonzero(alike))
+    w = rng.random((len(first), 1)).astype(np.float32)
+    return w * z[first] + (1 - w) * z[second], first

@@ -194,12 +194,12 @@ class PretrainedLM:
         import tempfile
 
         generator = np.random.default_rng(seed)
-        held = _held_out(codes, generator) if preset else np.zeros(len(codes), dtype=bool)
+        held = parts.held_out(codes, generator) if preset else np.zeros(len(codes), dtype=bool)
         prompts = self.prompts(text, text.ranks(z), present)
         ends = [[int(self.classes[c]), self.eos] for c in codes]
         # Texts that are mixed anew at each epoch would make a resumed run another one.
         if augment == "mix":
-            mixed, kinds = _mixed(z, present, codes, ~held, generator)
+            mixed, kinds = parts.mixed(z, present, codes, ~held, generator)
             prompts += self.prompts(text, text.ranks(mixed), present[kinds])
             ends += [ends[k] for k in kinds]
             held = np.concatenate([held, np.zeros(len(kinds), dtype=bool)])
@@ -221,7 +221,10 @@ class PretrainedLM:
             settings |= {k: v for k, v in own.items() if v is not None} | given
             if settings["bf16"] and not _bf16():
                 settings["bf16"] = False  # asked for by the preset; this machine has none
-            return self._run(examples, held, settings, where, resume, show_progress, seed)
+            return self._run(
+                examples, held, settings, where, resume=resume, show_progress=show_progress,
+                seed=seed,
+            )  # fmt: skip
 
     def _run(
         self,
@@ -229,10 +232,13 @@ class PretrainedLM:
         held: np.ndarray,
         settings: dict[str, Any],
         folder: str,
+        *,
         resume: bool | str | Path,
         show_progress: bool | None,
         seed: int,
     ) -> dict[str, list[float]]:
+        """Run the Trainer of transformers; returns losses by name."""
+        optional.require("accelerate", extra="llm", why="Fine-tuning a pretrained model")
         from transformers import (
             EarlyStoppingCallback,
             PrinterCallback,
@@ -369,26 +375,3 @@ def arguments(given: Mapping[str, Any] | str | Path | None) -> dict[str, Any]:
             raise ValueError(msg)
         return told
     return dict(given)
-
-
-def _held_out(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A tenth of each class for validation: bool (n,)."""
-    out = np.zeros(len(codes), dtype=bool)
-    for c in np.unique(codes):
-        rows = np.flatnonzero(codes == c)
-        n = min(round(parts.VALIDATION * len(rows)) or 1, len(rows) - 1)
-        out[rng.permutation(rows)[:n]] = True
-    return out
-
-
-def _mixed(
-    z: np.ndarray, present: np.ndarray, codes: np.ndarray, use: np.ndarray, rng: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """As many mixtures of two rows of a class as there are training rows; their first rows."""
-    first = rng.permutation(np.flatnonzero(use))
-    second = np.empty_like(first)
-    for k, i in enumerate(first):
-        alike = use & (codes == codes[i]) & (present == present[i]).all(axis=1)
-        second[k] = rng.choice(np.flatnonzero(alike))
-    w = rng.random((len(first), 1)).astype(np.float32)
-    return w * z[first] + (1 - w) * z[second], first

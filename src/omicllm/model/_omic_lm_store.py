@@ -10,7 +10,7 @@ import numpy as np
 
 from omicllm.model import _base
 from omicllm.model import _omic_lm_parts as parts
-from omicllm.model._omic_lm_text import OmicText
+from omicllm.model._omic_lm_text import OmicText, by_modality
 from omicllm.model._ult_sources import sources
 
 import torch  # isort: skip  (after _base, which imports scvi quietly)
@@ -35,7 +35,11 @@ class OmicLMStore:
     classes_: list[str]
     params_: dict[str, Any]
     registry_: dict[str, Any]
+    history_: dict[str, Any] | None
     backbone: Any
+    _adata: Any
+    _column: Any
+    _z: tuple[np.ndarray, np.ndarray] | None
 
     # -- set-up -----------------------------------------------------------------------------
 
@@ -88,7 +92,7 @@ class OmicLMStore:
             Passed to scvi's registry.
         """
         chosen = list(mdata.mod) if modalities is None else list(modalities)
-        own = {m: layer.get(m) if hasattr(layer, "get") else layer for m in chosen}
+        own = by_modality(layer, chosen)
         parts.class_codes(parts.label_column(mdata, labels_key), labels_key)
         sources(mdata, layer=own, modalities=chosen)
         arguments = cls._get_setup_method_args(  # type: ignore[attr-defined]

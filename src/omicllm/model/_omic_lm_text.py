@@ -15,15 +15,26 @@ from omicllm.codec.lookup_table import LookupTable
 from omicllm.stats.class_genes import ClassMoments, class_genes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from omicllm.model._ult_sources import Source
 
+#: Most genes in a text by default.
+N_TOP = 400
 SCALES = ("auto", "rank", "log", "values")
 #: From so many genes on a rank within the sample says more than the value (``scale="auto"``).
 _MANY_GENES = 1000
 #: Bounds the rows whose statistics are looked at before anything is chosen.
 _PEEK = 1000
+
+
+def by_modality(
+    layer: str | Mapping[str, str] | None, modalities: Sequence[str]
+) -> dict[str, str | None]:
+    """Layer of each modality, from one name or a dict."""
+    if layer is None or isinstance(layer, str):
+        return dict.fromkeys(modalities, layer)
+    return {m: layer.get(m) for m in modalities}
 
 
 def scaled(block: Any, scale: str) -> np.ndarray:
@@ -118,7 +129,7 @@ def _by_name(source: Source, universe: np.ndarray) -> Source:
             "there may be more, but none may be missing."
         )
         raise ValueError(msg)
-    return replace(source, columns=names.positions(universe, have), var_names=universe)
+    return replace(source, columns=names.positions(universe.tolist(), have), var_names=universe)
 
 
 @dataclass
@@ -151,7 +162,7 @@ class OmicText:
         codes: np.ndarray,
         n_classes: int,
         *,
-        n_top: int,
+        n_top: int | None,
         scale: str,
         context: int,
         **parameters: Any,
@@ -165,7 +176,8 @@ class OmicText:
         codes
             Class of each row; negative for rows that are not trained on.
         n_top
-            Genes in the text, shared out evenly over the modalities.
+            Genes in the text; by default `N_TOP`, or all genes of the largest modality if these are
+            fewer.
         scale, context
             See :class:`omicllm.model.OmicLM`.
         parameters
@@ -176,8 +188,8 @@ class OmicText:
         The text, and of all rows what `standardised` gives.
         """
         found = [cls._moments(s, codes, n_classes, choose_scale(s, scale)) for s in data.values()]
-        usable = [int((m.sd > 0).sum()) for m, _ in found]
-        sizes = _shares(n_top, usable)
+        chosen = _chosen([moments for moments, _ in found], n_top)
+        sizes = [len(genes) for genes in chosen]
         markers = len(data) if len(data) > 1 else 0
         fits = context - markers - 3
         if sum(sizes) > fits:
@@ -187,8 +199,7 @@ class OmicText:
             )
             raise ValueError(msg)
         segments = []
-        for source, (moments, own), n in zip(data.values(), found, sizes, strict=True):
-            genes = class_genes(moments.t_statistics(), n, allowed=moments.sd > 0)
+        for source, (moments, own), genes in zip(data.values(), found, chosen, strict=True):
             segments.append(
                 Segment(
                     source.name, np.asarray(source.var_names, dtype=str), genes, own,
@@ -344,10 +355,22 @@ def _standardised(
     return np.concatenate(z, axis=1), np.concatenate(here, axis=1)
 
 
-def _shares(total: int, usable: list[int]) -> list[int]:
-    """Share out `total` genes evenly; what a small modality cannot use goes to the others."""
-    out, left = [0] * len(usable), total
-    for place, i in enumerate(sorted(range(len(usable)), key=lambda i: usable[i])):
-        out[i] = min(usable[i], left // (len(usable) - place))
-        left -= out[i]
-    return out
+def _chosen(moments: list[ClassMoments], n_top: int | None) -> list[np.ndarray]:
+    """Genes of each modality, best first; genes of all modalities compete by their t.
+
+    A text of several modalities is by default as long as that of the largest one alone: weak
+    genes of a further modality would cost accuracy. Each modality has at least one gene.
+    """
+    allowed = np.concatenate([m.sd > 0 for m in moments])
+    owner = np.repeat(np.arange(len(moments)), [m.n_genes for m in moments])
+    n = n_top or min(N_TOP, max(int((m.sd > 0).sum()) for m in moments))
+    if n < len(moments):
+        msg = f"n_top must be at least the number of modalities ({len(moments)})."
+        raise ValueError(msg)
+    t = np.concatenate([m.t_statistics() for m in moments], axis=1)
+    order = class_genes(t, len(owner), allowed=allowed)
+    best = [int(np.argmax(owner[order] == i)) for i in range(len(moments))]
+    rest = np.delete(np.arange(len(order)), best)
+    order = order[np.sort(np.concatenate([best, rest[: n - len(best)]]))]
+    start = np.cumsum([0, *(m.n_genes for m in moments)])
+    return [order[owner[order] == i] - start[i] for i in range(len(moments))]

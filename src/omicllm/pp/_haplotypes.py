@@ -139,6 +139,8 @@ class Haplotypes:
         Their places.
     people
         Names of the people, in the order of the rows of ``index``.
+    length
+        Length of all haplotypes, where one was asked for.
     """
 
     def __init__(
@@ -147,6 +149,7 @@ class Haplotypes:
         length: int | None, deduplicate: bool,
     ) -> None:  # fmt: skip
         self.names, self.windows, self.people = names, windows, people
+        self.length = length
         self._genome, self._alleles = genome, alleles
         self._options: dict[str, Any] = {"length": length, "deduplicate": deduplicate}
         self._row = {name: i for i, name in reversed(list(enumerate(names)))}

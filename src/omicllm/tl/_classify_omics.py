@@ -68,7 +68,8 @@ def classify_omics(
     labels_key
         Column of `obs` with the classes. Missing values, empty text and ``"NOLBL"`` are no labels.
     n_top
-        Genes in the text (400), chosen on the rows trained on.
+        Genes in the text, of all modalities together, chosen on the rows trained on; 400 by
+        default, or all genes of the largest modality if these are fewer.
     layer
         Layer to use instead of ``X``; of a MuData one name or a dict by modality.
     modalities
@@ -139,6 +140,7 @@ def classify_omics(
     model is given.
     """
     from omicllm.model import OmicLM
+    from omicllm.model._omic_lm_text import by_modality
 
     data, joint = _data(adata, mod, modalities)
     checks.one_of("augment", augment, ("mix", *SAMPLERS, None))
@@ -161,8 +163,7 @@ def classify_omics(
     setup: dict[str, Any] = {"labels_key": labels_key, "layer": layer}
     if joint:
         chosen = list(data.mod) if modalities is None else list(modalities)
-        own = {m: layer.get(m) if hasattr(layer, "get") else layer for m in chosen}
-        setup |= {"modalities": chosen, "layer": own}
+        setup |= {"modalities": chosen, "layer": by_modality(layer, chosen)}
     settings = {
         "n_top": n_top, "scale": scale, "backbone": backbone, "preset": preset, "lora": lora,
         **(model_args or {}),

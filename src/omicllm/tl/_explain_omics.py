@@ -95,11 +95,12 @@ def explain_omics(
     if model is None:
         entry = data.uns.get(key, {})
         if "model_dir" not in entry:
-            raise checks.missing(
-                "model_dir", f"uns[{key!r}]", entry,
-                hint="Train with ol.tl.classify_omics(adata, labels_key=..., save=folder), "
-                "or pass model=.",
-            )  # fmt: skip
+            hint = (
+                "Train with ol.tl.classify_omics(adata, labels_key=..., save=folder), "
+                "or pass model=."
+            )
+            name = "model_dir"
+            raise checks.missing(name, f"uns[{key!r}]", entry, hint=hint)
         model = str(entry["model_dir"])
     folder = None if isinstance(model, OmicLM) else str(model)
     trained: OmicLM = model if isinstance(model, OmicLM) else OmicLM.load(model)
@@ -110,7 +111,7 @@ def explain_omics(
     guess = trained.predict(data)
     rows = _drawn(guess, n_obs, generator)
     ranks, present, guess = ranks[rows], present[rows], guess[rows]
-    change = _occluded(trained, ranks, present, show_progress)
+    change = _occluded(trained, ranks, present, show_progress=show_progress)
     classes = list(trained.classes_)
     score = np.sqrt((change**2).mean(axis=(0, 2)))
     values = {"var:{root}_score": _per_gene(data, trained, score, joint=joint)}
@@ -139,7 +140,7 @@ def _drawn(guess: np.ndarray, n_obs: int | None, rng: np.random.Generator) -> np
 
 
 def _occluded(
-    model: OmicLM, ranks: np.ndarray, present: np.ndarray, show_progress: bool | None
+    model: OmicLM, ranks: np.ndarray, present: np.ndarray, *, show_progress: bool | None
 ) -> np.ndarray:
     """Change of the centred logits by each gene, (n, n_genes, n_classes)."""
     text = model._ready()

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
 from omicllm._core import checks, inputs
+from omicllm._core.lazy import quiet_import
 from omicllm._core.log import logger
 from omicllm.spatial.grid import is_hexagonal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from anndata import AnnData
 
 
@@ -58,11 +64,8 @@ def spatial_graph(
 def _by_squidpy(
     adata: AnnData, spatial_key: str, batch_key: str | None, n_neighbors: int
 ) -> sparse.csr_matrix:
-    import warnings
-
     import anndata
     import pandas as pd
-    import squidpy as sq
 
     if spatial_key not in adata.obsm:
         raise checks.missing(
@@ -90,11 +93,25 @@ def _by_squidpy(
         lent.obs["section"] = pd.Categorical(codes.astype(str))
         options["library_key"] = "section"
     logger.info("spatial graph by squidpy: %s", options)
-    with warnings.catch_warnings():
-        # squidpy 1.9 splits this function; the range of supported versions has only this one.
-        warnings.simplefilter("ignore", FutureWarning)
-        sq.gr.spatial_neighbors(lent, **options)
+    squidpy = quiet_import("squidpy")
+    with _quiet():
+        squidpy.gr.spatial_neighbors(lent, **options)
     return sparse.csr_matrix(lent.obsp["spatial_connectivities"])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to ourselves what squidpy says of a graph that the caller did not ask it for."""
+    told = logging.getLogger("spatialdata._logging")  # squidpy writes to it
+    level = told.level
+    told.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            # squidpy 1.9 splits spatial_neighbors; every supported version has it.
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        told.setLevel(level)
 
 
 def _hexagonal(adata: AnnData) -> bool:

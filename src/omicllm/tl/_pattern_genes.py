@@ -314,11 +314,12 @@ def _expected_counts(
 def _unpulled(model: Any, adata: AnnData, setup: dict[str, Any]) -> np.ndarray:
     """Encoder outputs as they are: the pull towards known genes would move what is looked for."""
     from omicllm.model import _sigel_parts as parts
+    from omicllm.model._sigel_transfer import transferred
 
     images = parts.images_of(adata, setup, model.params_["max_pixels"])
     encoder = model.encoder
     if not parts.same_grids(images.sections, model.sections_):
-        encoder = parts.transferred(model, images, inputs.gene_names(adata))
+        encoder = transferred(model, images, inputs.gene_names(adata))
     raw = encoder.embed(images).numpy()
     raw[images.gene_total <= 0] = 0.0
     return unit_rows(raw)

@@ -129,7 +129,6 @@ def spatially_variable_genes(
     if input == "values" and null == "zinb":
         msg = "null='zinb' draws counts; with input='values' only null='permuted' is possible."
         raise ValueError(msg)
-    null = null or ("zinb" if input == "counts" else "permuted")
     checks.whole_number("n_null", n_null, at_least=10)
     checks.whole_number("n_jobs", n_jobs)
     names = inputs.gene_names(source)
@@ -142,6 +141,7 @@ def spatially_variable_genes(
         section_of = codes if len(sections) > 1 else None
         score, p = moran_of(X, graph, names, layer, n_jobs, generator, section_of)
     else:
+        null = null or ("zinb" if input == "counts" else "permuted")
         setup = {
             "layer": layer, "input": input, "grid_key": "spatial_grid", "batch_key": batch_key,
             "spatial_key": spatial_key,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from omicllm._core import checks, inputs
+from omicllm._core import checks, inputs, parts
 from omicllm._core.log import logger
 from omicllm.genome import windows as arithmetic
 from omicllm.genome.fasta import require_contigs
@@ -112,8 +112,8 @@ def read_cohort(
     blocks = [b.toarray() if hasattr(b, "toarray") else b for _, b in inputs.row_blocks(X)]
     Y = np.concatenate(blocks).astype(np.float64)
     Y[np.isinf(Y)] = np.nan
-    train, test = _split(people, split_key)
-    train, test = train & np.isfinite(Y), test & np.isfinite(Y)
+    part, known = parts.by_gene(people, split_key), np.isfinite(Y)
+    train, test = (part == parts.TRAIN) & known, (part == parts.TEST) & known
     few = train.sum(axis=0) < _FEWEST
     if few.any():
         msg = (
@@ -146,29 +146,6 @@ def _missing(variants: AnnData, row: np.ndarray) -> sparse.csc_matrix | None:
     flags = [inputs.gene_major(variants.layers[h]) < 0 for h in ("hap1", "hap2")]
     either = (flags[0] + flags[1]).tocsr()[row].tocsc()
     return either if either.nnz else None
-
-
-def _split(people: AnnData, key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Who trains and who tests, by gene."""
-    shape = (people.n_obs, people.n_vars)
-    if key in people.layers:
-        codes = people.layers[key]
-        codes = np.asarray(codes.toarray() if hasattr(codes, "toarray") else codes)
-        if not np.isin(codes, (0, 1, 2)).all():
-            msg = f"layers[{key!r}] must hold 0 (train), 1 (validation) and 2 (test)."
-            raise ValueError(msg)
-        return codes == 0, codes == 2
-    if key not in people.obs:
-        raise checks.missing(
-            key, "obs and layers of the expression", [*people.obs, *people.layers],
-            hint="Make it with ol.pp.split(mdata, mod=...), or name it with split_key=.",
-        )  # fmt: skip
-    part = people.obs[key].astype(str).to_numpy()
-    if not (part == "train").any():
-        names = checks.listed(np.unique(part))
-        msg = f"obs[{key!r}] has nobody in 'train' (there: {names})."
-        raise ValueError(msg)
-    return tuple(np.broadcast_to((part == p)[:, None], shape) for p in ("train", "test"))  # type: ignore[return-value]
 
 
 def _by_gene(people: AnnData, variants: AnnData, window: int | None, key: str) -> Any:

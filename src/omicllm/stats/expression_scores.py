@@ -1,0 +1,218 @@
+"""How well predicted expression agrees with measured, per gene, with intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+#: Scores per gene, in this order wherever they are stacked.
+SCORES = ("pearson", "spearman", "mse", "mae", "rvd")
+_GENES_AT_ONCE = 512
+
+
+@dataclass
+class Sums:
+    """Sums over blocks of spots, from which every score follows for any weights of the blocks.
+
+    Attributes
+    ----------
+    count
+        (b,) spots.
+    values
+        (b, 11, g): prediction, truth, their squares and product; the same of ranks; absolute
+        error.
+    """
+
+    count: np.ndarray
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, pred: np.ndarray, truth: np.ndarray, blocks: np.ndarray) -> Sums:
+        """Sum predictions and truths (n, g) by block (n,)."""
+        from scipy.stats import rankdata
+
+        _, code = np.unique(blocks, return_inverse=True)
+        code = code.ravel()
+        n_blocks = int(code.max()) + 1
+        pred, truth = np.asarray(pred, dtype=np.float64), np.asarray(truth, dtype=np.float64)
+        ranks = [rankdata(v, axis=0) / len(v) - 0.5 for v in (pred, truth)]
+        values = np.zeros((n_blocks, 11, pred.shape[1]))
+        absolute = np.abs(pred - truth)
+        # Both less the mean truth: differences stay, and squares keep their digits.
+        middle = truth.mean(axis=0)
+        pairs = [(pred - middle, truth - middle), (ranks[0], ranks[1])]
+        for half, (p, t) in enumerate(pairs):
+            for i, v in enumerate((p, t, p * p, t * t, p * t)):
+                _add(values[:, 5 * half + i], code, v)
+        _add(values[:, 10], code, absolute)
+        return cls(np.bincount(code, minlength=n_blocks).astype(np.float64), values)
+
+    def scores(self, weights: np.ndarray | None = None) -> np.ndarray:
+        """Scores (w, 5, g) in the order of :data:`SCORES`, for weights (w, b) of the blocks.
+
+        A gene without variance in the truth has no correlation (NaN); one without variance in
+        the prediction has 0.
+        """
+        weights = np.ones((1, len(self.count))) if weights is None else weights
+        n = np.maximum(weights @ self.count, 1.0)[:, None]
+        flat = self.values.reshape(len(self.count), -1)
+        mean = (weights @ flat).reshape(len(weights), 11, -1) / n[:, None]
+        pearson, vp, vt = _correlation(mean[:, :5])
+        spearman, _, _ = _correlation(mean[:, 5:10])
+        mse = mean[:, 2] + mean[:, 3] - 2 * mean[:, 4]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rvd = np.where(vt > 0, ((vp - vt) / vt) ** 2, np.nan)
+        return np.stack([pearson, spearman, np.maximum(mse, 0), mean[:, 10], rvd], axis=1)
+
+
+#: A variance below this share of the mean square is rounding of a constant.
+_TINY = 1e-12
+
+
+def _add(into: np.ndarray, code: np.ndarray, values: np.ndarray) -> None:
+    """Add rows to their blocks."""
+    order = np.argsort(code, kind="stable")
+    starts = np.searchsorted(code[order], np.arange(len(into)))
+    into += np.add.reduceat(values[order], starts, axis=0)
+
+
+def _correlation(mean: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Correlation and both variances from means of p, t, pp, tt, pt (w, 5, g)."""
+    p, t, pp, tt, pt = (mean[:, i] for i in range(5))
+    vp, vt = (np.where(v - m * m > _TINY * v, v - m * m, 0.0) for v, m in ((pp, p), (tt, t)))
+    size = np.sqrt(vp * vt)
+    r = np.where(size > 0, (pt - p * t) / np.where(size > 0, size, 1.0), 0.0)
+    return np.where(vt > 0, r.clip(-1, 1), np.nan), vp, vt
+
+
+def bootstrap_weights(n_blocks: int, n_boot: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each block is drawn in each resample, (n_boot, n_blocks)."""
+    return rng.multinomial(n_blocks, np.full(n_blocks, 1 / n_blocks), size=n_boot).astype(float)
+
+
+def gene_means(sums: Sums, weights: np.ndarray) -> np.ndarray:
+    """Mean over genes of each score, (w, 5), without the whole table of resamples and genes."""
+    g = sums.values.shape[2]
+    total, n = np.zeros((len(weights), len(SCORES))), np.zeros((len(weights), len(SCORES)))
+    for start in range(0, g, _GENES_AT_ONCE):
+        part = Sums(sums.count, sums.values[:, :, start : start + _GENES_AT_ONCE])
+        for first in range(0, len(weights), 64):
+            rows = slice(first, first + 64)
+            found = part.scores(weights[rows])
+            total[rows] += np.nansum(found, axis=2)
+            n[rows] += np.isfinite(found).sum(axis=2)
+    return total / np.maximum(n, 1)
+
+
+def section_scores(
+    predictions: dict[str, np.ndarray], truth: np.ndarray, sections: np.ndarray,
+    blocks: np.ndarray, *, n_boot: int, level: float, rng: np.random.Generator,
+    versus: str | None = None,
+) -> tuple[list[dict[str, object]], dict[str, np.ndarray]]:  # fmt: skip
+    """Scores of several predictions of the same values, by section and over all.
+
+    Parameters
+    ----------
+    predictions
+        Name -> (n, g); a gene with NaN in a section is not scored there.
+    truth
+        (n, g).
+    sections
+        (n,) names. A score of "all" is the mean of the sections'; "pooled" takes all spots
+        together, so that differences between sections count too.
+    blocks
+        (n,) what the bootstrap draws within each section: spatial blocks, since neighbouring
+        spots are not independent.
+    n_boot
+        Resamples; 0 leaves intervals out.
+    level
+        Share of resamples inside the interval.
+    rng
+        Draws the resamples, the same ones for every prediction.
+    versus
+        Prediction that the others are compared with, resample by resample.
+
+    Returns
+    -------
+    Rows (dicts) by prediction and section; and, by prediction, scores (5, g) as the mean of the
+    sections.
+    """
+    names = [str(s) for s in np.unique(sections)]
+    weights = {}
+    for s in names:
+        n_blocks = len(np.unique(blocks[sections == s]))
+        weights[s] = bootstrap_weights(n_blocks, n_boot, rng)
+    rows: list[dict[str, object]] = []
+    per_gene: dict[str, np.ndarray] = {}
+    resampled: dict[tuple[str, str], np.ndarray] = {}
+    for method, pred in predictions.items():
+        by_section, drawn = [], []
+        for s in names:
+            own = sections == s
+            sums, score = _scored(pred[own], truth[own], blocks[own])
+            by_section.append(score)
+            boot = gene_means(sums, weights[s])
+            drawn.append(boot)
+            resampled[method, s] = boot
+            rows.append(_row(method, s, int(own.sum()), score))
+        per_gene[method] = _mean_of(np.stack(by_section))
+        resampled[method, "all"] = np.mean(drawn, axis=0)
+        rows.append(_row(method, "all", len(truth), per_gene[method]))
+        means = np.mean([_gene_mean(v) for v in by_section], axis=0)
+        rows[-1].update(dict(zip(SCORES, means.tolist(), strict=True)))
+        if len(names) > 1:
+            one = np.zeros(len(truth), dtype=np.int64)
+            rows.append(_row(method, "pooled", len(truth), _scored(pred, truth, one)[1]))
+    for row in rows:
+        key = (str(row["method"]), str(row["section"]))
+        _intervals(row, resampled.get(key), level)
+        base = resampled.get((versus, key[1])) if versus in predictions and versus else None
+        if versus is not None:
+            found, other = resampled.get(key), base
+            pair = found is not None and other is not None and n_boot > 0
+            change = (found - other)[:, 0] if pair else np.array([np.nan])  # type: ignore[operator]
+            tail = (1 - level) / 2
+            row["over_ridge_low"], row["over_ridge_high"] = (
+                float(np.quantile(change, q)) for q in (tail, 1 - tail)
+            )
+    return rows, per_gene
+
+
+def _scored(pred: np.ndarray, truth: np.ndarray, blocks: np.ndarray) -> tuple[Sums, np.ndarray]:
+    """Sums over the genes that were predicted everywhere, and scores (5, g), NaN for the others."""
+    known = np.isfinite(pred).all(axis=0)
+    sums = Sums.of(pred[:, known], truth[:, known], blocks)
+    scores = np.full((len(SCORES), pred.shape[1]), np.nan)
+    scores[:, known] = sums.scores()[0]
+    return sums, scores
+
+
+def _mean_of(scores: np.ndarray) -> np.ndarray:
+    """Mean over the first axis without NaN, NaN where there is nothing else."""
+    n = np.isfinite(scores).sum(axis=0)
+    return np.where(n > 0, np.nansum(scores, axis=0) / np.maximum(n, 1), np.nan)
+
+
+def _gene_mean(scores: np.ndarray) -> np.ndarray:
+    return _mean_of(scores.T)
+
+
+def _row(method: str, section: str, n: int, scores: np.ndarray) -> dict[str, object]:
+    """One row of the table: means over genes, and how the correlations are spread."""
+    r = scores[0][np.isfinite(scores[0])]
+    row: dict[str, object] = {"method": method, "section": section, "n_obs": n, "n_genes": len(r)}
+    row |= dict(zip(SCORES, _gene_mean(scores).tolist(), strict=True))
+    row["pearson_median"] = float(np.median(r)) if len(r) else float("nan")
+    row["share_above_0.3"] = float((r > 0.3).mean()) if len(r) else float("nan")
+    return row
+
+
+def _intervals(row: dict[str, object], boot: np.ndarray | None, level: float) -> None:
+    """Add bootstrap intervals of Pearson correlation and squared error."""
+    tail = (1 - level) / 2
+    for i, name in ((0, "pearson"), (2, "mse")):
+        ends = (float("nan"),) * 2
+        if boot is not None and len(boot):
+            ends = tuple(float(v) for v in np.quantile(boot[:, i], [tail, 1 - tail]))
+        row[f"{name}_low"], row[f"{name}_high"] = ends

@@ -1,0 +1,32 @@
+"""Agreement of predicted with observed expression over people, gene by gene."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import rankdata
+
+
+def constant(values: np.ndarray) -> bool:
+    """Whether values do not vary beyond rounding."""
+    scale = max(1e-30, float(np.abs(values).max(initial=0)))
+    return len(values) == 0 or float(np.ptp(values)) < 1e-6 * scale
+
+
+def agreement(predicted: np.ndarray, observed: np.ndarray) -> tuple[float, float, int]:
+    """Pearson and Spearman correlation, and the number of people used.
+
+    Parameters
+    ----------
+    predicted, observed
+        (n_people,); people with a NaN in either are left out.
+
+    Returns
+    -------
+    Pearson, Spearman (both NaN for a constant or fewer than three people), n.
+    """
+    known = np.isfinite(predicted) & np.isfinite(observed)
+    a, b = np.asarray(predicted, float)[known], np.asarray(observed, float)[known]
+    if len(a) < 3 or constant(a) or constant(b):
+        return np.nan, np.nan, len(a)
+    pearson = float(np.corrcoef(a, b)[0, 1])
+    return pearson, float(np.corrcoef(rankdata(a), rankdata(b))[0, 1]), len(a)

@@ -1,0 +1,285 @@
+"""`omicllm.tl.personal_expression`: train or apply a network on personal sequences."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from omicllm._core import checks, docs, inputs, parts, results
+from omicllm._core import rng as rngs
+from omicllm._core.log import logger
+from omicllm.stats.people import agreement
+from omicllm.tl._evaluate_personal import summarised
+from omicllm.tl._sequence_models import personal_haplotypes, trunk_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from anndata import AnnData
+    from mudata import MuData
+
+    from omicllm.genome.fasta import Genome
+
+STRATEGIES = (
+    "baseline", "single_counts", "single_z", "pair_regression", "pair_counts",
+    "pair_classification",
+)  # fmt: skip
+
+
+@docs.fill()
+def personal_expression(
+    mdata: MuData,
+    *,
+    genome: Genome | str | Path,
+    trunk: Any = None,
+    model: Any = None,
+    strategy: str = "pair_regression",
+    layer: str | None = None,
+    genes: str | Sequence[str] | None = None,
+    length: int | None = None,
+    unphased: Literal["refuse", "iupac"] = "refuse",
+    split_key: str = "split",
+    window_key: str = "window",
+    max_epochs: int = 50,
+    baseline: Literal["top1", "lasso", "enet", "blup", "bslmm"] | None = "enet",
+    model_args: Mapping[str, Any] | None = None,
+    train_args: Mapping[str, Any] | None = None,
+    batch_size: int = 16,
+    save: str | Path | None = None,
+    rng: int | np.random.Generator | None = 0,
+    accelerator: str = "auto",
+    devices: int | list[int] | str = "auto",
+    allow_download: bool = False,
+    rna: str = "rna",
+    geno: str = "geno",
+    show_progress: bool | None = None,
+    key_added: str | None = None,
+    copy: bool = False,
+) -> MuData | None:
+    """Predict the expression of people from their sequences, beside a linear model.
+
+    A genome model is fine-tuned on the training people (or a trained one is applied), and everybody
+    is predicted. A linear model of the same split (:func:`omicllm.tl.twas`) is always reported
+    with it: published networks do not beat it on genes they were trained on, and predict nothing
+    about other genes.
+
+    Parameters
+    ----------
+    mdata
+        MuData of `rna` (people x genes, with windows from :func:`omicllm.pp.gene_windows`) and
+        `geno` (people x variants, from :func:`omicllm.io.read_vcf`).
+    genome
+        FASTA file or :class:`omicllm.io.Genome`.
+    trunk
+        Genome model to start from: :class:`omicllm.nn.GenomeTrunk`, or folder of a checkpoint.
+    model
+        Instead: trained :class:`omicllm.model.PersonalExpression`, or folder with one.
+    strategy
+        ``"pair_regression"``, ``"pair_counts"``, ``"pair_classification"``, ``"single_counts"``,
+        ``"single_z"``, or ``"baseline"``, the trunk's own track without training; see
+        :class:`omicllm.model.PersonalExpression`. That of `model` where one is given.
+    layer
+        Layer of `rna` with corrected expression instead of ``X``.
+    genes
+        Genes to model; all with a window by default.
+    length
+        Cut or pad haplotypes about their centre to this length; that of the windows by default.
+    unphased
+        As in :func:`omicllm.pp.haplotypes`.
+    split_key
+        Column of ``rna.obs`` with train, val and test; or layer of `rna` (0, 1, 2) where the split
+        depends on the gene.
+    window_key
+        Root of the windows.
+    max_epochs
+        Most epochs of training.
+    baseline
+        Linear model to report beside; None for none.
+    model_args, train_args
+        Further arguments of the class and of its ``train``.
+    batch_size
+        Haplotypes in a batch of the predictions.
+    save
+        Folder to keep the trained model in.
+    {rng}
+    {accelerator}
+    {devices}
+    allow_download
+        Fetch a checkpoint named in `trunk` from the Hugging Face hub.
+    rna, geno
+        Names of the modalities.
+    {show_progress}
+    {key_added}
+    {copy}
+
+    Returns
+    -------
+    None, or the changed copy. Sets the following fields, for the strategy s:
+
+    ``mdata["rna"].layers["personal_<s>"]`` : float32
+        Prediction for everybody; NaN for genes that were not modelled. The scale is that of the
+        strategy's target; only differences between people count for ``"pair_regression"``.
+    ``mdata["rna"].var["personal_<s>_pearson"]`` : float32
+        Correlation with expression over test people; NaN for a constant prediction.
+    ``mdata["rna"].var["personal_<s>_baseline"]`` : float32
+        The same of the linear model; genes without training people have none.
+    ``mdata["rna"].uns["personal"]`` : dict
+        ``summary``: means over genes, of the network and the linear model, by class of genes;
+        ``history``; ``model_dir`` with `save`.
+
+    Raises
+    ------
+    KeyError
+        No such modality, layer, split, windows or gene.
+    ValueError
+        People without genotypes; windows of a length that the trunk does not take; neither or both
+        of `trunk` and `model`; a strategy that is not the model's.
+    FileExistsError
+        When `save` exists.
+    """
+    checks.one_of("strategy", strategy, STRATEGIES)
+    checks.whole_number("max_epochs", max_epochs)
+    checks.whole_number("batch_size", batch_size)
+    if (trunk is None) == (model is None):
+        msg = "Give trunk= (a genome model to train) or model= (a trained PersonalExpression)."
+        raise ValueError(msg)
+    if save is not None:
+        checks.free_folder(save)
+    people = inputs.resolve(mdata, rna)
+    inputs.resolve(mdata, geno)
+    inputs.matrix(people, layer)
+    part = parts.by_gene(people, split_key)
+    from omicllm.model._base import shell
+    from omicllm.model._personal_expression import PersonalExpression
+
+    if isinstance(model, PersonalExpression) or model is None:
+        trained = model
+    else:
+        trained = PersonalExpression.load(model, trunk=trunk)
+    start = trunk_of(trained if trunk is None else trunk, allow_download=allow_download)
+    people, store, names = personal_haplotypes(
+        mdata, start, genome=genome, genes=genes, length=length, rna=rna, geno=geno,
+        window_key=window_key, unphased=unphased,
+    )  # fmt: skip
+    options = {"batch_size": batch_size, "accelerator": accelerator}
+    history: dict[str, Any] = {}
+    if trained is None:
+        with shell(PersonalExpression, _lent(people, layer, part)) as lent:
+            PersonalExpression.setup_anndata(lent, split_key="split")
+            trained = PersonalExpression(
+                lent, store, trunk=start, strategy=strategy,
+                **{"seed": rngs.seed_of(rng), **(model_args or {})},
+            )  # fmt: skip
+            if strategy != "baseline":
+                trained.train(
+                    max_epochs, rng=rng, accelerator=accelerator, devices=devices,
+                    show_progress=show_progress, **(train_args or {}),
+                )  # fmt: skip
+                history = {k: np.asarray(v, float).ravel() for k, v in trained.history_.items()}
+            predicted = trained.predict(**options, show_progress=show_progress)
+            if save is not None:
+                trained.save(save)
+    else:
+        strategy = trained.strategy
+        predicted = trained.predict(store, **options, show_progress=show_progress)
+    at = people.var_names.get_indexer(names)
+    P = np.full(people.shape, np.nan, dtype=np.float32)
+    P[:, at] = predicted[names].to_numpy()
+    linear = None if baseline is None else _linear(
+        mdata, baseline, at, layer, split_key, window_key, rna, geno, part, show_progress, rng
+    )  # fmt: skip
+    pearson, summary = _scores(people, layer, part, strategy, P, baseline, linear, at)
+    values: dict[str, Any] = {f"layers:{{root}}_{strategy}": P}
+    values[f"var:{{root}}_{strategy}_pearson"] = pearson[0]
+    if linear is not None:
+        values[f"var:{{root}}_{strategy}_baseline"] = pearson[1]
+    params = {
+        "strategy": strategy, "trunk": start.name, "layer": layer, "length": length,
+        "split_key": split_key, "window_key": window_key, "max_epochs": max_epochs,
+        "baseline": baseline, "unphased": unphased, "genome": str(getattr(genome, "path", genome)),
+        "model_args": model_args, "train_args": train_args, "rna": rna, "geno": geno,
+        "rng": rngs.recorded(rng),
+    }  # fmt: skip
+    arrays = {
+        "summary": summary, "history": history or None, "genes": names,
+        "model_dir": None if save is None else str(save),
+    }  # fmt: skip
+    result = results.Result("tl.personal_expression", values, params, arrays, key_added)
+    return results.write(mdata, result, mod=rna, copy=copy)
+
+
+def _lent(people: AnnData, layer: str | None, part: np.ndarray) -> AnnData:
+    """A throw-away object with the expression and the split by gene."""
+    import anndata
+
+    obs, var = (pd.DataFrame(index=names) for names in (people.obs_names, people.var_names))
+    X = inputs.matrix(people, layer)
+    blocks = [b.toarray() if hasattr(b, "toarray") else b for _, b in inputs.row_blocks(X)]
+    out = anndata.AnnData(np.concatenate(blocks).astype(np.float32), obs=obs, var=var)
+    # People outside all parts never train, validate or test.
+    out.layers["split"] = np.where(part == parts.OUT, parts.TEST, part).astype(np.int8)
+    return out
+
+
+def _linear(
+    mdata: MuData, model: str, at: np.ndarray, layer: str | None, split_key: str, window_key: str,
+    rna: str, geno: str, part: np.ndarray, show_progress: bool | None, rng: Any,
+) -> np.ndarray:  # fmt: skip
+    """Predictions of the linear model for modelled genes with enough training people."""
+    from types import SimpleNamespace
+
+    import anndata
+
+    from omicllm.tl._twas import twas
+    from omicllm.tl._twas_inputs import _FEWEST
+
+    people = mdata.mod[rna]
+    out = np.full(people.shape, np.nan, dtype=np.float32)
+    enough = at[(part[:, at] == parts.TRAIN).sum(axis=0) >= _FEWEST]
+    if not len(enough):
+        logger.warning("no gene has %d training people: there is no linear model", _FEWEST)
+        return out
+    source = mdata.mod[geno]
+    layers = {k: source.layers[k] for k in ("hap1", "hap2") if k in source.layers}
+    variants = anndata.AnnData(source.X, obs=source.obs, var=source.var, layers=layers)
+    # What `twas` needs of a MuData; nothing reaches the user's object.
+    both: Any = SimpleNamespace(mod={rna: people[:, enough].copy(), geno: variants})
+    twas(
+        both, model=model, layer=layer, split_key=split_key, window_key=window_key, rna=rna,
+        geno=geno, rng=rngs.seed_of(rng), show_progress=show_progress, key_added="linear",
+    )  # fmt: skip
+    out[:, enough] = both.mod[rna].layers[f"linear_{model}"]
+    return out
+
+
+def _scores(
+    people: AnnData, layer: str | None, part: np.ndarray, strategy: str, P: np.ndarray,
+    baseline: str | None, linear: np.ndarray | None, at: np.ndarray,
+) -> tuple[list[np.ndarray], pd.DataFrame]:  # fmt: skip
+    """Correlations over test people of network and linear model, and their means."""
+    X = inputs.matrix(people, layer)
+    blocks = [b.toarray() if hasattr(b, "toarray") else b for _, b in inputs.row_blocks(X)]
+    truth = np.concatenate(blocks)
+    pearson, rows = [], []
+    genes = np.asarray(people.var_names.astype(str))
+    for name, predicted in ((strategy, P), (baseline, linear)):
+        if predicted is None:
+            continue
+        r = np.full(people.n_vars, np.nan, dtype=np.float32)
+        for g in at:
+            test = part[:, g] == parts.TEST
+            if not test.any():
+                continue
+            a, b, n = agreement(predicted[test, g], truth[test, g])
+            r[g] = a
+            of = "seen" if (part[:, g] == parts.TRAIN).any() else "unseen"
+            rows.append((name, genes[g], of, n, a, b))
+        pearson.append(r)
+    columns = ["prediction", "gene", "gene_class", "n", "pearson", "spearman"]
+    summary = summarised(pd.DataFrame(rows, columns=columns))
+    for line in summary.itertuples():
+        logger.info("%s, %s: mean r %.3f", line.prediction, line.gene_class, line.mean_pearson)
+    return pearson, summary

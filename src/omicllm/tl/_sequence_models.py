@@ -1,0 +1,145 @@
+"""What the verbs on genome models share: the model, lengths, tokens, haplotypes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from omicllm._core import checks, inputs
+from omicllm._core.log import progress
+from omicllm.genome import tokens as nucleotides
+from omicllm.genome.haplotypes import centred
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from anndata import AnnData
+    from mudata import MuData
+
+    from omicllm.genome.fasta import Genome
+    from omicllm.pp._haplotypes import Haplotypes
+
+
+def trunk_of(model: Any, *, allow_download: bool) -> Any:
+    """Return the trunk that ``model=`` stands for; also the one inside a trained model."""
+    from omicllm.nn.genome_trunk import load_trunk
+
+    inner = getattr(getattr(model, "module", None), "trunk", None)
+    return inner if inner is not None else load_trunk(model, allow_download=allow_download)
+
+
+def fitting_length(trunk: Any, length: int, *, what: str, fix: str) -> int:
+    """Return `length` when the trunk takes it.
+
+    Raises
+    ------
+    ValueError
+        No multiple of the trunk's bins, or too long.
+    """
+    step = trunk.length_multiple
+    if length % step or length < 1:
+        near = max(step, round(length / step) * step)
+        msg = (
+            f"{what} have {length} bases, but {trunk.name} takes multiples of {step}: {fix} "
+            f"(for example {near})."
+        )
+        raise ValueError(msg)
+    if trunk.max_len is not None and length > trunk.max_len:
+        msg = f"{what} have {length} bases, but {trunk.name} takes at most {trunk.max_len}: {fix}."
+        raise ValueError(msg)
+    return length
+
+
+def as_tokens(sequences: Sequence[str], trunk: Any, length: int | None) -> np.ndarray:
+    """Tokens int8 (n, length) of sequences, cut or padded about their centres.
+
+    Raises
+    ------
+    ValueError
+        As `fitting_length` says.
+    """
+    if length is None:
+        step, longest = trunk.length_multiple, max(map(len, sequences))
+        length = -(-longest // step) * step
+    fitting_length(trunk, length, what="The sequences", fix="choose another length=")
+    return np.stack([centred(nucleotides.encode(s), length) for s in sequences])
+
+
+def run_options(batch_size: int, n_bins: int | None, precision: str, accelerator: str) -> Any:
+    """Check the arguments that say how to run a trunk; returns the device."""
+    checks.whole_number("batch_size", batch_size)
+    if n_bins is not None:
+        checks.whole_number("n_bins", n_bins)
+    checks.one_of("precision", precision, ("32", "bf16"))
+    from omicllm.nn.genome_embedding import device_of
+
+    return device_of(accelerator)
+
+
+def watched(what: str, *, show_progress: bool | None) -> Callable[[Iterable[int]], Iterable[int]]:
+    """A progress bar over batches."""
+    return lambda steps: progress(
+        steps, what=what, show_progress=show_progress,
+        total=len(steps) if hasattr(steps, "__len__") else None,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def personal_haplotypes(
+    mdata: MuData, trunk: Any, *, genome: Genome | str | Path | Haplotypes, genes: Any,
+    length: int | None, rna: str, geno: str, window_key: str, unphased: str,
+) -> tuple[AnnData, Haplotypes, list[str]]:  # fmt: skip
+    """People's sequences at genes, everybody of `rna` in its order.
+
+    Returns
+    -------
+    The expression modality, the haplotypes, and the genes that have a window (of those asked).
+
+    Raises
+    ------
+    KeyError, ValueError
+        As :func:`omicllm.pp.haplotypes` says; people without genotypes; genes without windows.
+    """
+    from omicllm._core.names import positions
+    from omicllm.genome.windows import from_columns
+    from omicllm.pp._haplotypes import haplotypes
+
+    people, variants = inputs.resolve(mdata, rna), inputs.resolve(mdata, geno)
+    names = [str(g) for g in inputs.gene_names(people)]
+    at = variants.obs_names.get_indexer(people.obs_names)
+    if (at < 0).any():
+        absent = people.obs_names[at < 0]
+        msg = (
+            f"{len(absent)} of {people.n_obs} people in mdata[{rna!r}] are not in mdata[{geno!r}] "
+            f"({checks.listed(absent, most=3)}). Keep those in both: "
+            f"mdata[mdata[{rna!r}].obs_names.intersection(mdata[{geno!r}].obs_names)].copy()."
+        )
+        raise ValueError(msg)
+    frame = from_columns(people.var, window_key)
+    if genes is not None:
+        asked = [names[i] for i in positions(genes, names)]
+        lost = [g for g in asked if g not in frame.index]
+        if lost:
+            msg = f"{len(lost)} genes have no window ({checks.listed(lost, most=3)})."
+            raise ValueError(msg)
+        frame = frame.loc[asked]
+    if not len(frame):
+        msg = f"No gene of mdata[{rna!r}] has a window."
+        raise ValueError(msg)
+    if length is None:
+        sizes = np.unique(frame["end"] - frame["start"])
+        if len(sizes) > 1:
+            msg = f"Windows have {len(sizes)} lengths: cut or pad all to one with length=."
+            raise ValueError(msg)
+        length = int(sizes[0])
+    fitting_length(
+        trunk, length, what="The windows",
+        fix="make others with ol.pp.gene_windows(..., length=), or pass length=",
+    )  # fmt: skip
+    same = variants.n_obs == people.n_obs and bool((at == np.arange(people.n_obs)).all())
+    chosen = variants if same else variants[people.obs_names]
+    store = haplotypes(
+        chosen, genome=genome, windows=frame, length=length, unphased=unphased,  # type: ignore[arg-type]
+    )  # fmt: skip
+    return people, store, [str(g) for g in frame.index]
