@@ -56,7 +56,9 @@ def quarters(coords: np.ndarray, sections: np.ndarray) -> np.ndarray:
     return out
 
 
-def run(name: str, encoder: str, methods: tuple[str, ...], n_boot: int) -> list[dict]:
+def run(
+    name: str, encoder: str, methods: tuple[str, ...], n_boot: int, choose_by: str
+) -> list[dict]:
     train, test, n_top = SPLITS[name]
     adata = load((*train, test), encoder)
     X = np.asarray(adata.obsm[f"X_{encoder}"], dtype=float)
@@ -68,7 +70,8 @@ def run(name: str, encoder: str, methods: tuple[str, ...], n_boot: int) -> list[
     fit = np.flatnonzero(~of_test)
     columns = np.arange(adata.n_vars)
     if n_top:
-        columns = variable_genes(values[fit], sections[fit], n_top)
+        by = adata.X.log1p() if choose_by == "counts" else values
+        columns = variable_genes(by[fit], sections[fit], n_top)
     Y = values[:, columns].toarray()
     rgb = rgb_columns(adata, f"X_{encoder}")
     options = {f"ridge, alpha by {c}": Baselines(methods, criterion=c) for c in ("pearson", "mse")}
@@ -127,10 +130,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--encoder", default="classical")
     parser.add_argument("--boot", type=int, default=500)
+    parser.add_argument(
+        "--genes", choices=("normalised", "counts"), default="normalised",
+        help="variance of which values, before scaling to the total or after, chooses the genes",
+    )  # fmt: skip
     arguments = parser.parse_args()
     rows = []
     for name in SPLITS:
-        rows += run(name, arguments.encoder, METHODS, arguments.boot)
+        rows += run(name, arguments.encoder, METHODS, arguments.boot, arguments.genes)
     table(rows)
 
 

@@ -70,8 +70,9 @@ def simulate(folder: Path, n_genes: int, n: int = 200, length: int = 1024, h2: f
     genes = pd.DataFrame({"chrom": "c", "strand": "+",
                           "tss": [g * 2 * length + length + 1 for g in range(n_genes)]},
                          index=[f"gene{g}" for g in range(n_genes)])  # fmt: skip
-    # Two of the variants that break a copy would otherwise make the level negative.
-    rna = ad.AnnData((truth + noise + 12).astype(np.float32), obs=people.copy(), var=genes)
+    # A level and spread like those of log expression.
+    Y = 3 + 0.4 * (truth + noise - truth.mean())
+    rna = ad.AnnData(Y.astype(np.float32), obs=people.copy(), var=genes)
     ol.pp.gene_windows(rna, length=length)
     return md.MuData({"rna": rna, "geno": geno}), folder / "genome.fa", truth
 
@@ -115,6 +116,7 @@ def run(args, seed: int) -> list[dict]:
             ol.model.PersonalExpression.setup_anndata(rna)
             model = ol.model.PersonalExpression(
                 rna, personal, trunk=trunk, strategy=strategy, n_centre_bins=args.bins,
+                batch_norm=args.batch_norm,
             )  # fmt: skip
             start = time.process_time()
             model.train(
@@ -138,9 +140,11 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=48)
     parser.add_argument("--bins", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--batch-norm", default="train", choices=["train", "frozen"])
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--strategies", nargs="+", default=STRATEGIES)
     args = parser.parse_args()
-    found = [run(args, seed) for seed in range(args.seeds)]
+    found = [run(args, args.first_seed + seed) for seed in range(args.seeds)]
     rows = []
     for same in zip(*found, strict=True):
         row = {k: v if isinstance(v, str) else float(np.mean([s[k] for s in same]))

@@ -21,7 +21,7 @@ def installed(name: str):
         here = True
     except PackageNotFoundError:
         here = False
-    return pytest.mark.skipif(not here, reason=f"{name} is not installed (extra genome)")
+    return pytest.mark.skipif(not here, reason=f"{name} is not installed (an extra)")
 
 
 def write_fasta(path, contigs: dict[str, str], width: int = 20):

@@ -84,6 +84,27 @@ def pictured():
     return adata
 
 
+def pictured_section():
+    """A made section with its image."""
+    from made_histology import make_section
+
+    return make_section(n_side=8, n_genes=6)
+
+
+@functools.cache
+def _study():
+    from made_histology import make_study
+
+    study = make_study(2, n_side=8, n_genes=6)
+    study.layers["guess"] = np.log1p(study.X.toarray()).astype(np.float32)
+    return study
+
+
+def study():
+    """Two made sections with image features and predictions."""
+    return _study().copy()
+
+
 def encoded():
     """The small set as strings."""
     adata = make_tiny()
@@ -274,6 +295,9 @@ VERBS = [
         "tl.compare_genes", conditions,
         {"batch_key": "slide", "condition_key": "condition", "min_count": 5}, id="default",
     ),
+    Verb("pp.image_features", pictured_section, {"out_px": 16}, id="classical"),
+    Verb("tl.histology_baselines", study, {"n_top": 4, "n_boot": 5}, id="patients"),
+    Verb("tl.evaluate_expression", study, {"pred": "guess", "n_boot": 5}, id="layer"),
     Verb("tl.ult", id="profiles", whole_mudata=True),
     Verb("tl.ult", pictured, {"method": "text", "text_key": "note"}, id="text"),
     Verb("tl.ult", pictured, {"method": "image", "patches_key": "patches"}, id="patches"),
@@ -323,6 +347,8 @@ def agree(left: dict[str, Any], right: dict[str, Any]) -> None:
 def test_every_verb_has_a_case():
     # `pp.augment` makes a new object, others need two modalities: they have tests of their own.
     alone = {"pp.augment", "tl.twas", "tl.embed_people", "tl.personal_expression"}
+    # `tests/tl/test_variant_effects.py`: they need a model trained on sequences.
+    alone |= {"tl.variant_effects", "tl.saturation_ism", "tl.input_gradients"}
     assert {v.name for v in VERBS} == set(KEYS) - alone
 
 
@@ -534,14 +560,10 @@ def nowhere(tmp_path, monkeypatch):
 
 
 def test_every_model_has_a_case():
-    # ULT and OmicLM have no gene rows, SIGELImputer and PersonalExpression need a second object;
-    # tests of their own in tests/model hold them to the same.
-    assert {m.name for m in MODELS} | {
-        "ULT",
-        "OmicLM",
-        "SIGELImputer",
-        "PersonalExpression",
-    } == set(ol.model.__all__)
+    # These have no gene rows or need a second object; tests of their own in tests/model hold them
+    # to the same.
+    others = {"GeneMaskLM", "OmicLM", "PersonalExpression", "SIGELImputer", "ULT"}
+    assert {m.name for m in MODELS} | others == set(ol.model.__all__)
 
 
 @every_model

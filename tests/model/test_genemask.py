@@ -14,6 +14,7 @@ from helpers import round_trip
 
 import omicllm as ol
 from omicllm.model import _genemask_rows as rows
+from omicllm.model._genemask_settings import FINE_TUNING, PRETRAINING, chosen
 
 TINY = {"k": 3, "d_model": 32, "n_layers": 1, "n_heads": 2, "d_ff": 32}
 
@@ -200,6 +201,60 @@ def test_dnabert_folder(tmp_path):
         ol.model.GeneMaskLM.from_pretrained(tmp_path / "d")
     with pytest.raises(FileNotFoundError, match=r"no config\.json"):
         ol.model.GeneMaskLM.from_pretrained(tmp_path / "none")
+
+
+def test_embeds_sequences_and_genes(trained, tmp_path):
+    model, adata = trained
+    ol.tl.embed_sequences(adata, model=model, both_strands=False)
+    np.testing.assert_allclose(
+        adata.obsm["X_genemask"], model.get_latent_representation(), atol=1e-5
+    )
+    model.save(tmp_path / "m")
+    uneven = made(4)
+    uneven.obs["sequence"] = ["ACGTNCGTAC", "ACG" * 300, "TTTACGTT" * 5, "GGG"]
+    ol.tl.embed_sequences(uneven, model=tmp_path / "m", both_strands=False, key_added="g")
+    short = [uneven.obs["sequence"].iloc[i] for i in (0, 2, 3)]
+    np.testing.assert_allclose(
+        uneven.obsm["X_g"][[0, 2, 3]], model.get_latent_representation(short), atol=1e-5
+    )
+    assert np.isfinite(uneven.obsm["X_g"]).all()
+    genes = ad.AnnData(var=pd.DataFrame({"sequence": short}, index=["a", "b", "c"]))
+    ol.tl.embed_genes(genes, model=model)
+    assert genes.varm["X_genemask"].shape == (3, 32)
+    trunk = model.module.trunk
+    assert isinstance(trunk, ol.nn.GenomeTrunk) and trunk.bin_size == 512
+    with pytest.raises(ValueError, match="shorter than a word of 3"):
+        trunk.embed(np.array([[0, 1]]))
+    with pytest.raises(TypeError, match="not one-hot"):
+        trunk.embed(np.zeros((1, 4, 4), dtype=np.float32))
+
+
+def test_named_settings():
+    settings = {"genemask_pretrain": (10, 25, 10_000), "dnabert_pretrain": (10, 25, 200_000)}
+    for name, expected in settings.items():
+        use = chosen(PRETRAINING, name, {})
+        assert (use["batch_size"], use["accumulate"], use["max_steps"]) == expected
+        assert use["max_tokens"] == 510 and use["lr"] in (8e-4, 4e-4)
+    assert chosen(FINE_TUNING, "many_shot", {"lr": 1e-3, "warmup": None})["lr"] == 1e-3
+    sequences = list(made(200).obs["sequence"])
+    model = ol.model.GeneMaskLM(**TINY)
+    model.pretrain(
+        sequences=sequences, settings="genemask_pretrain", max_steps=2, batch_size=4, accumulate=3,
+        max_tokens=20,
+    )  # fmt: skip
+    assert len(model.history_["pretrain_loss"]) == 2
+    model.fit(sequences[:8], [0, 1] * 4, settings="many_shot")
+    assert len(model.history_["train_loss"]) == 5
+    for call, kwargs, message in (
+        (model.pretrain, {"settings": "few_shot"}, "settings must be one of"),
+        (model.pretrain, {"accumulate": 0}, "accumulate must be a whole number"),
+        (model.pretrain, {"lr": 0}, "lr must be positive"),
+        (model.train, {"settings": "small"}, "There are no labels"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call(**kwargs)
+    with pytest.raises(ValueError, match="settings must be one of"):
+        model.fit(["ACGT", "GGGG"], [0, 1], settings="small")
 
 
 def test_interrupt(monkeypatch):

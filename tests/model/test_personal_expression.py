@@ -226,9 +226,9 @@ def test_bad_input(data):
         made(data, "pairs")
     with pytest.raises(TypeError, match="ol.nn.ModuleTrunk"):
         made(data, trunk=nn.Linear(2, 2))
+    long = counted()
+    long.length_multiple = 48
     with pytest.raises(ValueError, match="have 64 bases, but shares takes multiples of 48"):
-        long = counted()
-        long.length_multiple = 48
         made(data, trunk=long)
     with pytest.raises(ValueError, match="track must lie below 2"):
         made(data, "baseline", track=7)

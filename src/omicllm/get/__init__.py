@@ -18,9 +18,11 @@ __getattr__, __dir__, __all__ = attach(
         "gene_windows_df": "_gene_windows",
         "histology_baselines_df": "_histology",
         "imputed": "_imputed",
+        "ism_df": "_personal",
         "lut_df": "_ult",
         "motifs_df": "_motifs",
         "svg_df": "_svg",
         "ult_distances_df": "_ult",
+        "variant_effects_df": "_personal",
     },
 )

@@ -76,7 +76,8 @@ class PretrainedLM:
 
         self.context = context
         self.tokenizer = AutoTokenizer.from_pretrained(self.source)
-        self.model = AutoModelForCausalLM.from_pretrained(self.source, dtype=torch.float32)
+        with rngs.isolated(self.seed):
+            self.model = AutoModelForCausalLM.from_pretrained(self.source, dtype=torch.float32)
         self._add_tokens(text)
         if self.settings["lora"]:
             self._add_adapters()
@@ -91,8 +92,8 @@ class PretrainedLM:
         mean, sd = old.detach().mean(dim=0), float(old.detach().std())
         n_old, n_new = len(old), self.first_character
         n_new += len(text.table.levels) if self.aligned else 0
-        self.model.resize_token_embeddings(n_new, mean_resizing=False)
         with rngs.isolated(self.seed), torch.no_grad():
+            self.model.resize_token_embeddings(n_new, mean_resizing=False)
             direction = torch.randn_like(mean)
             for layer in (self.model.get_input_embeddings(), self.model.get_output_embeddings()):
                 weight = layer.weight

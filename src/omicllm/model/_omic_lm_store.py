@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from omicllm._core import rng as rngs
 from omicllm.model import _base
 from omicllm.model import _omic_lm_parts as parts
 from omicllm.model._omic_lm_text import OmicText, by_modality
@@ -274,7 +275,8 @@ class OmicLMStore:
     ) -> None:
         self.text_, self.classes_ = text, list(classes)
         if self.params_["backbone"] == "tiny":
-            self.module = parts.networks(self.params_, text, len(classes))
+            with rngs.isolated(0):  # starting weights, which are overwritten below
+                self.module = parts.networks(self.params_, text, len(classes))
             state = {
                 k[7:]: torch.from_numpy(v) for k, v in arrays.items() if k.startswith("module.")
             }
@@ -282,7 +284,10 @@ class OmicLMStore:
         else:
             from omicllm.model._omic_lm_pretrained import PretrainedLM
 
-            self.backbone = PretrainedLM.load(folder / _BACKBONE, self.params_, text, len(classes))
+            with rngs.isolated(0):
+                self.backbone = PretrainedLM.load(
+                    folder / _BACKBONE, self.params_, text, len(classes)
+                )
             self.module = self.backbone.model
         self.module.to(target)
         self.module.eval()

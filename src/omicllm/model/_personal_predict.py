@@ -65,15 +65,17 @@ class PersonalPredict:
             check_lengths(sequences, self.module.trunk)
         genes = sequences.genes
         out = np.zeros((len(sequences.people), len(genes)), dtype=np.float32)
-        for g in progress(
+        steps = progress(
             range(len(genes)), what="Genes", total=len(genes), show_progress=show_progress
-        ):
-            tokens, index = sequences(g)
-            values = self.predict_tokens(
-                tokens, both_strands=both_strands, batch_size=batch_size, accelerator=accelerator,
-                precision=precision,
-            )  # fmt: skip
-            out[:, g] = values[index].mean(axis=1)
+        )
+        with evaluated(self.module, device_of(accelerator)):  # on the device for all genes
+            for g in steps:
+                tokens, index = sequences(g)
+                values = self.predict_tokens(
+                    tokens, both_strands=both_strands, batch_size=batch_size,
+                    accelerator=accelerator, precision=precision,
+                )  # fmt: skip
+                out[:, g] = values[index].mean(axis=1)
         return pd.DataFrame(out, index=sequences.people, columns=genes)
 
     def predict_tokens(

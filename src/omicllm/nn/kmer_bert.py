@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
+
+from omicllm.genome.kmers import CLS, SEP, KmerTokenizer
+
+#: Longest row of tokens, without [CLS] and [SEP].
+_TOKENS = 510
+#: Bases as the k-mer rooms number them (A 0, T 1, C 2, G 3, else 4), by nucleotide token.
+_CODES = np.array([0, 2, 3, 1, 4], dtype=np.uint8)
 
 
 class KmerBert(nn.Module):
@@ -84,3 +92,61 @@ class KmerBert(nn.Module):
             msg = "There is no head: call add_head(n_classes)."
             raise RuntimeError(msg)
         return self.head(self.dropout(self.pooled(ids)))
+
+    @property
+    def trunk(self) -> KmerTrunk:
+        """The encoder as a genome model, for the verbs that embed sequences."""
+        return KmerTrunk(self)
+
+
+class KmerTrunk(nn.Module):
+    """A BERT on k-mers as a :class:`omicllm.nn.GenomeTrunk`.
+
+    A bin is a piece of up to 510 tokens, and its embedding the mean over them; longer sequences
+    are cut into pieces of like length, which do not see each other.
+
+    Parameters
+    ----------
+    bert
+        The network.
+    name
+        Root of what verbs write.
+    """
+
+    length_multiple, max_len = 1, None
+
+    def __init__(self, bert: KmerBert, *, name: str = "genemask") -> None:
+        super().__init__()
+        embeddings = bert.lm.bert.embeddings.word_embeddings.weight
+        self.bert, self.name, self.dim = bert, name, int(embeddings.shape[1])
+        k = next(k for k in (3, 4, 5, 6) if 5 + 4**k == embeddings.shape[0])
+        self.tokenizer = KmerTokenizer(k, other="unknown")
+        self.bin_size = _TOKENS + k - 1
+
+    def embed(self, tokens: Any) -> torch.Tensor:
+        """Map tokens (n, length), A 0, C 1, G 2, T 3, N 4, padding -1, to (n, bins, dim).
+
+        Raises
+        ------
+        ValueError
+            A piece with fewer bases than a k-mer.
+        """
+        rows = np.atleast_2d(np.asarray(torch.as_tensor(tokens).cpu()))
+        if rows.dtype.kind == "f":
+            msg = "A model of k-mers reads tokens, not one-hot rows: no gradient by base."
+            raise TypeError(msg)
+        n_bins = -(-rows.shape[1] // self.bin_size)
+        ids = np.zeros((len(rows) * n_bins, _TOKENS + 2), dtype=np.int64)
+        place = 0
+        for row in rows:
+            for piece in np.array_split(row[row >= 0], n_bins):
+                words = self.tokenizer.from_codes(_CODES[np.minimum(piece, 4)])
+                if not len(words):
+                    msg = f"A sequence is shorter than a word of {self.tokenizer.k} bases."
+                    raise ValueError(msg)
+                ids[place, 0], ids[place, len(words) + 1] = CLS, SEP
+                ids[place, 1 : len(words) + 1] = words
+                place += 1
+        ids = ids[:, : int((ids != 0).sum(axis=1).max())]
+        where = next(self.bert.parameters()).device
+        return self.bert.pooled(torch.from_numpy(ids).to(where)).view(len(rows), n_bins, -1)

@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = attach(
         "gene_image": "_gene_image",
         "image_alignment": "_image_alignment",
         "imputation": "_imputation",
+        "ism_logo": "_variant_effects",
         "kmer_pmi": "_kmer_pmi",
         "motif_logo": "_motif_logo",
         "personal_accuracy": "_personal_accuracy",
@@ -27,5 +28,6 @@ __getattr__, __dir__, __all__ = attach(
         "ult_distances": "_ult",
         "ult_quality": "_ult",
         "ult_table": "_ult",
+        "variant_effects": "_variant_effects",
     },
 )

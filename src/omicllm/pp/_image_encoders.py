@@ -13,10 +13,14 @@ from omicllm.spatial.image_features import UNITS, classical, classical_names
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from anndata import AnnData
+
     from omicllm.spatial.patch_sources import PatchSource
 
 #: Side at which patches are encoded unless the encoder has its own.
 OUT_PX = 96
+#: Patches that the small network learns from, at least and at most.
+_FEWEST, _MOST = 8, 4000
 
 
 @dataclass
@@ -61,6 +65,7 @@ def choose_encoder(
     context: float,
     accelerator: str,
     obsm: Sequence[str],
+    save: Any = None,
 ) -> Encoder:
     """Return the encoder that an argument names.
 
@@ -71,17 +76,90 @@ def choose_encoder(
     """
     if isinstance(encoder, str) and encoder == "classical":
         return _classical(context)
-    if not isinstance(encoder, str):
-        if not callable(encoder):
-            msg = f"encoder must be a name, a torch module or a function, not {encoder!r}."
-            raise TypeError(msg)
-        name = getattr(encoder, "__name__", type(encoder).__name__)
-        return Encoder(
-            name, "image", "that of whoever made it", OUT_PX,
-            _through(encoder, transform, accelerator),
+    if isinstance(encoder, str) and encoder == "simclr":
+        return _simclr(weights, save, accelerator)
+    if isinstance(encoder, str):
+        return _foundation(encoder, weights, transform, accelerator, obsm, download=allow_download)
+    if not callable(encoder):
+        msg = f"encoder must be a name, a torch module or a function, not {encoder!r}."
+        raise TypeError(msg)
+    name = getattr(encoder, "__name__", type(encoder).__name__)
+    encode = _through(encoder, transform, accelerator)
+    return Encoder(name, "image", "that of whoever made it", OUT_PX, encode)
+
+
+def _foundation(
+    name: str, weights: Any, transform: Any, accelerator: str, obsm: Sequence[str], *,
+    download: bool,
+) -> Encoder:  # fmt: skip
+    """A published encoder with weights from a local file."""
+    from omicllm.nn.foundation import FOUNDATION_ENCODERS
+    from omicllm.nn.patch_encoder import colour_transform
+
+    checks.one_of("encoder", name, ["classical", "simclr", *FOUNDATION_ENCODERS, *obsm])
+    known = FOUNDATION_ENCODERS[name]
+    from omicllm.model._patch_weights import foundation
+
+    module = foundation(name, weights, allow_download=download)
+    transform = transform or colour_transform(*known.colours)
+    encode = _through(module, transform, accelerator)
+    return Encoder(name, name, known.licence, known.config.image, encode)
+
+
+def _simclr(weights: Any, save: Any, accelerator: str) -> Encoder:
+    """The small network: trained on the object's own patches, or read from a file."""
+    from omicllm.model._patch_weights import load_simclr, save_simclr
+
+    held: list[Any] = [] if weights is None else [load_simclr(weights)]
+
+    def transform(patches: np.ndarray) -> Any:
+        import torch
+
+        return torch.from_numpy(patches)
+
+    def train(
+        adata: AnnData, sources: Sequence[PatchSource], split_key: str, max_epochs: int | None,
+        generator: np.random.Generator, *, show_progress: bool | None,
+    ) -> None:  # fmt: skip
+        from omicllm.train._simclr import train_simclr
+
+        patches = _training_patches(adata, sources, split_key, generator)
+        module, _ = train_simclr(
+            patches, seed=int(generator.integers(2**31)), max_epochs=max_epochs,
+            show_progress=show_progress,
         )  # fmt: skip
-    checks.one_of("encoder", encoder, ["classical", *obsm])
-    raise AssertionError
+        held.append(module)
+        if save is not None:
+            save_simclr(module, save)
+
+    def encode(source: PatchSource, sample: np.ndarray, size: int, watch: Any) -> np.ndarray:
+        return _through(held[0], transform, accelerator)(source, sample, size, watch)
+
+    licence = "BSD-3-Clause (trained here)"
+    return Encoder("simclr", "simclr", licence, 64, encode, train=None if held else train)
+
+
+def _training_patches(
+    adata: AnnData, sources: Sequence[PatchSource], split_key: str, generator: np.random.Generator
+) -> np.ndarray:
+    """At most 4,000 patches of rows that may be learned from."""
+    allowed = np.ones(adata.n_obs, dtype=bool)
+    if split_key in adata.obs:
+        allowed = np.asarray(adata.obs[split_key]).astype(str) == "train"
+    names = np.asarray(adata.obs_names).astype(str)
+    places = [
+        (names[row], s, i) for s, source in enumerate(sources)
+        for i, row in enumerate(source.rows) if source.usable[i] and allowed[row]
+    ]  # fmt: skip
+    if len(places) < _FEWEST:
+        msg = (
+            f"encoder='simclr' learns from patches, at least {_FEWEST}: {len(places)} of "
+            f"{adata.n_obs} observations may be learned from (adata.obs[{split_key!r}])."
+        )
+        raise ValueError(msg)
+    places.sort(key=lambda place: place[:2])  # the same patches for any order of rows
+    kept = np.sort(generator.permutation(len(places))[:_MOST])
+    return np.concatenate([sources[places[k][1]].cut(np.array([places[k][2]])) for k in kept])
 
 
 def _classical(context: float) -> Encoder:

@@ -50,6 +50,7 @@ def image_features(
     standardize: Literal["center", "robust"] | bool | None = None,
     max_outside: float = 0.1,
     max_epochs: int | None = None,
+    save: str | Path | None = None,
     split_key: str = "split",
     batch_size: int = 64,
     accelerator: str = "auto",
@@ -62,7 +63,7 @@ def image_features(
     """Describe the patch of H&E around each spot or cell by numbers.
 
     Patches are squares of a physical size, cut and encoded block by block, so that memory does
-    not grow with their number. Nothing is downloaded.
+    not grow with their number. Nothing is downloaded unless `allow_download` says so.
 
     Parameters
     ----------
@@ -75,10 +76,11 @@ def image_features(
         module or a function from patches (uint8, n x p x p x 3) to features (n, d). Or the name
         of features that lie in `obsm` already (``"X_uni"``).
     weights
-        Local file (safetensors, or a PyTorch file of tensors alone) of a foundation model.
+        Local file (safetensors, or a PyTorch file of tensors alone) of a foundation model, or of
+        ``"simclr"`` as `save` wrote it.
     allow_download
-        Reserved for encoders that can be fetched; none is at present, so True raises an error
-        that says where the weights are published.
+        Fetch weights of a foundation model that are neither given nor in the local cache of
+        Hugging Face, with your own login and under the terms of its authors.
     transform
         Of a module: function from patches (uint8, n x p x p x 3) to its input. By default values
         in [0, 1], channels first, standardised by the mean and deviation of ImageNet (foundation
@@ -122,7 +124,10 @@ def image_features(
     max_outside
         Largest share of observations that may lie outside the image or lack a patch.
     max_epochs
-        Epochs of ``"simclr"``; by default as many as make about 600 steps.
+        Epochs of ``"simclr"``; by default as many as make about 400 steps.
+    save
+        File (safetensors) to which ``"simclr"`` writes its network; hand it to `weights` to
+        describe other sections by the same features.
     split_key
         Column of `obs` that says on which rows ``"simclr"`` may train.
     batch_size
@@ -154,6 +159,8 @@ def image_features(
         The size of a pixel is needed and not known; a patch beyond the image; more than
         `max_outside` of the observations without a patch; patches or features of another length;
         weights of another architecture.
+    FileNotFoundError
+        No such image, patches or weights.
 
     Notes
     -----
@@ -169,7 +176,7 @@ def image_features(
         msg = f"context must be 0 or above 1 (to 16), not {context!r}."
         raise ValueError(msg)
     checks.one_of("standardize", standardize, (None, True, False, "center", "robust"))
-    how = {True: "robust", False: "", None: ""}.get(standardize, standardize)  # type: ignore
+    how = "robust" if standardize is True else standardize or ""
     generator = rngs.generator(rng)
     given = [n for n, v in (("image", image), ("patches", patches), ("patch_map", patch_map))
              if v is not None]  # fmt: skip
@@ -180,8 +187,8 @@ def image_features(
         "weights": weights, "size_um": size_um, "mpp": mpp, "spot_um": spot_um,
         "context": context, "out_px": out_px, "img_key": img_key, "spatial_key": spatial_key,
         "batch_key": batch_key, "standardize": standardize, "max_outside": max_outside,
-        "max_epochs": max_epochs, "batch_size": batch_size, "rng": rngs.recorded(rng),
-        "source": given[0] if given else "uns",
+        "max_epochs": max_epochs, "save": save, "split_key": split_key, "batch_size": batch_size,
+        "rng": rngs.recorded(rng), "source": given[0] if given else "uns",
     }  # fmt: skip
     if isinstance(encoder, str) and encoder in source.obsm:
         values, arrays = _ready(source, encoder, batch_key, how)
@@ -190,7 +197,7 @@ def image_features(
     else:
         chosen = choose_encoder(
             encoder, weights=weights, allow_download=allow_download, transform=transform,
-            context=context, accelerator=accelerator, obsm=list(source.obsm),
+            context=context, accelerator=accelerator, obsm=list(source.obsm), save=save,
         )  # fmt: skip
         sources = patch_sources(
             source, image=image, patches=patches, patch_map=patch_map, size_um=size_um, mpp=mpp,
@@ -201,7 +208,9 @@ def image_features(
             sources, max_outside, how="Check the scale factor, alignment= and spatial_key=."
         )
         if chosen.train is not None:
-            chosen.train(source, sources, split_key, max_epochs, generator, show_progress)
+            chosen.train(
+                source, sources, split_key, max_epochs, generator, show_progress=show_progress
+            )
         if standardize is None:
             how = "center" if chosen.units is not None else ""
         values = _encoded(source, sources, chosen, batch_size, how, show_progress=show_progress)

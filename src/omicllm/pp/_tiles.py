@@ -85,7 +85,7 @@ def tiles(
     side = size_um / mpp
     if side < 4 or side > min(height, width):
         msg = (
-            f"A tile of {size_um:g} um is {side:.3g} pixels of an image of {width} x {height} "
+            f"A tile of {size_um:g} um is {side:.4g} pixels of an image of {width} x {height} "
             "pixels. Check size_um= and mpp=."
         )
         raise ValueError(msg)

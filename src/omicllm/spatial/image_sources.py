@@ -161,7 +161,7 @@ def section_images(
     if spot_um is not None:
         _positive("spot_um", spot_um)
     matrix, implied = (None, None) if alignment is None else affine(alignment)
-    own = {} if image is None else (dict(image) if hasattr(image, "items") else {"": image})
+    own = {} if image is None else (image if isinstance(image, dict) else {"": image})
     libraries: Mapping[str, Any] = {} if own else _libraries(adata)
     codes, names = _membership(adata, list(own or libraries), batch_key)
     out = []
@@ -317,7 +317,7 @@ def patch_side(
     shorter = min(section.image.shape[:2])
     if side < smallest or side > shorter:
         msg = (
-            f"A patch of {size_um:g} um is {side:.3g} pixels of the image of section "
+            f"A patch of {size_um:g} um is {side:.4g} pixels of the image of section "
             f"{section.name!r} ({section.mpp:.4g} um per pixel, {section.image.shape[1]} x "
             f"{section.image.shape[0]} pixels). Check size_um= and mpp=."
         )

@@ -30,7 +30,9 @@ def read_table(csv: str | Path, root: str | Path | None = None) -> pd.DataFrame:
     if not path.is_file():
         msg = f"There is no file {path}."
         raise FileNotFoundError(msg)
-    frame = pd.read_csv(path, sep=None, engine="python", dtype=str)
+    frame = pd.read_csv(path, dtype=str)
+    if frame.shape[1] == 1 and "\t" in str(frame.columns[0]):
+        frame = pd.read_csv(path, sep="\t", dtype=str)
     lower = {str(c).strip().lower(): c for c in frame.columns}
     large = "source_image" in lower
     id_column = _column(lower, _IDS, frame, 0)

@@ -24,7 +24,9 @@ def _make(name: str, n: int, seed: int) -> Any:
     if name == "logistic_regression":
         return LogisticRegression(max_iter=1000)
     if name == "linear_svm":
-        return SVC(kernel="linear")
+        return SVC(
+            kernel="linear", random_state=seed
+        )  # without it numpy's global state is drawn on
     if name == "random_forest":
         return RandomForestClassifier(500, random_state=seed)
     if name == "mlp":

@@ -138,6 +138,7 @@ def section_scores(
     Rows (dicts) by prediction and section; and, by prediction, scores (5, g) as the mean of the
     sections.
     """
+    sections = np.asarray(sections).astype(str)
     names = [str(s) for s in np.unique(sections)]
     weights = {}
     for s in names:
@@ -167,15 +168,8 @@ def section_scores(
     for row in rows:
         key = (str(row["method"]), str(row["section"]))
         _intervals(row, resampled.get(key), level)
-        base = resampled.get((versus, key[1])) if versus in predictions and versus else None
         if versus is not None:
-            found, other = resampled.get(key), base
-            pair = found is not None and other is not None and n_boot > 0
-            change = (found - other)[:, 0] if pair else np.array([np.nan])  # type: ignore[operator]
-            tail = (1 - level) / 2
-            row["over_ridge_low"], row["over_ridge_high"] = (
-                float(np.quantile(change, q)) for q in (tail, 1 - tail)
-            )
+            _difference(row, resampled.get(key), resampled.get((versus, key[1])), level)
     return rows, per_gene
 
 
@@ -208,11 +202,22 @@ def _row(method: str, section: str, n: int, scores: np.ndarray) -> dict[str, obj
     return row
 
 
+def _difference(
+    row: dict[str, object], boot: np.ndarray | None, base: np.ndarray | None, level: float
+) -> None:
+    """Add the interval of the difference in Pearson correlation from another prediction."""
+    low = high = float("nan")
+    if boot is not None and base is not None and len(boot):
+        tail = (1 - level) / 2
+        low, high = (float(v) for v in np.quantile((boot - base)[:, 0], [tail, 1 - tail]))
+    row["over_ridge_low"], row["over_ridge_high"] = low, high
+
+
 def _intervals(row: dict[str, object], boot: np.ndarray | None, level: float) -> None:
     """Add bootstrap intervals of Pearson correlation and squared error."""
     tail = (1 - level) / 2
     for i, name in ((0, "pearson"), (2, "mse")):
-        ends = (float("nan"),) * 2
+        low = high = float("nan")
         if boot is not None and len(boot):
-            ends = tuple(float(v) for v in np.quantile(boot[:, i], [tail, 1 - tail]))
-        row[f"{name}_low"], row[f"{name}_high"] = ends
+            low, high = (float(v) for v in np.quantile(boot[:, i], [tail, 1 - tail]))
+        row[f"{name}_low"], row[f"{name}_high"] = low, high

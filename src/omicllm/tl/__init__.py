@@ -20,9 +20,11 @@ __getattr__, __dir__, __all__ = attach(
         "gene_neighbors": "_gene_neighbors",
         "histology_baselines": "_histology_baselines",
         "impute_genes": "_impute_genes",
+        "input_gradients": "_saturation",
         "motifs": "_motifs",
         "pattern_genes": "_pattern_genes",
         "personal_expression": "_personal_expression",
+        "saturation_ism": "_saturation",
         "sigel": "_sigel",
         "spatial_domains": "_spatial_domains",
         "spatially_variable_genes": "_spatially_variable_genes",
@@ -31,5 +33,6 @@ __getattr__, __dir__, __all__ = attach(
         "ult_distances": "_ult_distances",
         "ult_quality": "_ult_decode",
         "twas": "_twas",
+        "variant_effects": "_variant_effects",
     },
 )

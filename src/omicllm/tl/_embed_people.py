@@ -102,18 +102,19 @@ def embed_people(
         mdata, trunk, genome=genome, genes=genes, length=length, rna=rna, geno=geno,
         window_key=window_key, unphased=unphased,
     )  # fmt: skip
-    from omicllm.nn.genome_embedding import embed_rows
+    from omicllm.nn.genome_embedding import embed_rows, evaluated
 
     blocks, unique = [], []
-    for gene in progress(names, what="Genes", total=len(names), show_progress=show_progress):
-        tokens, index = store[gene]
-        rows = embed_rows(
-            trunk, tokens, n_bins=n_bins, strands=both_strands, batch_size=batch_size,
-            device=device, precision=precision,
-        )  # fmt: skip
-        unique.append(len(tokens))
-        diploid = rows[index].mean(axis=1)
-        blocks.append(diploid if len(names) == 1 else _components(diploid, n_components)[0])
+    with evaluated(trunk, device):  # on the device for all genes
+        for gene in progress(names, what="Genes", total=len(names), show_progress=show_progress):
+            tokens, index = store[gene]
+            rows = embed_rows(
+                trunk, tokens, n_bins=n_bins, strands=both_strands, batch_size=batch_size,
+                device=device, precision=precision,
+            )  # fmt: skip
+            unique.append(len(tokens))
+            diploid = rows[index].mean(axis=1)
+            blocks.append(diploid if len(names) == 1 else _components(diploid, n_components)[0])
     logger.info("%d forward passes for %d haplotypes", sum(unique), 2 * people.n_obs * len(names))
     ratio = None
     X = blocks[0]

@@ -23,7 +23,8 @@ MODEL_DOC = """\
 model
     A :class:`omicllm.nn.GenomeTrunk`: :class:`omicllm.nn.Enformer`, a model of transformers in
     :class:`omicllm.nn.TransformersTrunk`, a network of yours in :class:`omicllm.nn.ModuleTrunk`;
-    or a trained :class:`omicllm.model.PersonalExpression`, or the folder of a checkpoint. Its
+    or a trained :class:`omicllm.model.PersonalExpression` or
+    :class:`omicllm.model.GeneMaskLM`; or the folder of a checkpoint or saved model. Its
     ``name`` is the root of what is written."""
 RUN_DOC = """\
 n_bins
@@ -99,7 +100,7 @@ def embed_genes(
 
     Examples
     --------
-    >>> trunk = ol.nn.Enformer.from_pretrained("enformer")  # doctest: +SKIP
+    >>> trunk = ol.nn.Enformer.from_pretrained("folder")  # doctest: +SKIP
     >>> ol.tl.embed_genes(adata, model=trunk, genome="hg38.fa")  # doctest: +SKIP
     """
     source = inputs.resolve(adata, mod)

@@ -164,7 +164,7 @@ def personal_expression(
         mdata, start, genome=genome, genes=genes, length=length, rna=rna, geno=geno,
         window_key=window_key, unphased=unphased,
     )  # fmt: skip
-    options = {"batch_size": batch_size, "accelerator": accelerator}
+    options: dict[str, Any] = {"batch_size": batch_size, "accelerator": accelerator}
     history: dict[str, Any] = {}
     if trained is None:
         with shell(PersonalExpression, _lent(people, layer, part)) as lent:
@@ -178,7 +178,9 @@ def personal_expression(
                     max_epochs, rng=rng, accelerator=accelerator, devices=devices,
                     show_progress=show_progress, **(train_args or {}),
                 )  # fmt: skip
-                history = {k: np.asarray(v, float).ravel() for k, v in trained.history_.items()}
+                history = {
+                    k: np.asarray(v, float).ravel() for k, v in (trained.history_ or {}).items()
+                }
             predicted = trained.predict(**options, show_progress=show_progress)
             if save is not None:
                 trained.save(save)
@@ -189,7 +191,8 @@ def personal_expression(
     P = np.full(people.shape, np.nan, dtype=np.float32)
     P[:, at] = predicted[names].to_numpy()
     linear = None if baseline is None else _linear(
-        mdata, baseline, at, layer, split_key, window_key, rna, geno, part, show_progress, rng
+        mdata, baseline, at, layer, split_key, window_key, rna, geno, part,
+        show_progress=show_progress, rng=rng,
     )  # fmt: skip
     pearson, summary = _scores(people, layer, part, strategy, P, baseline, linear, at)
     values: dict[str, Any] = {f"layers:{{root}}_{strategy}": P}
@@ -226,7 +229,7 @@ def _lent(people: AnnData, layer: str | None, part: np.ndarray) -> AnnData:
 
 def _linear(
     mdata: MuData, model: str, at: np.ndarray, layer: str | None, split_key: str, window_key: str,
-    rna: str, geno: str, part: np.ndarray, show_progress: bool | None, rng: Any,
+    rna: str, geno: str, part: np.ndarray, *, show_progress: bool | None, rng: Any,
 ) -> np.ndarray:  # fmt: skip
     """Predictions of the linear model for modelled genes with enough training people."""
     from types import SimpleNamespace

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +15,6 @@ from omicllm.genome.haplotypes import centred
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
     from anndata import AnnData
     from mudata import MuData
@@ -23,9 +24,15 @@ if TYPE_CHECKING:
 
 
 def trunk_of(model: Any, *, allow_download: bool) -> Any:
-    """Return the trunk that ``model=`` stands for; also the one inside a trained model."""
+    """Return the trunk that ``model=`` stands for; also the one inside a trained or saved model."""
     from omicllm.nn.genome_trunk import load_trunk
 
+    if isinstance(model, (str, Path)) and (Path(model) / "model.json").is_file():
+        from omicllm import model as models
+
+        saved = json.loads((Path(model) / "model.json").read_text()).get("class")
+        checks.one_of("the saved model", saved, ("GeneMaskLM", "PersonalExpression"))
+        model = getattr(models, saved).load(model)
     inner = getattr(getattr(model, "module", None), "trunk", None)
     return inner if inner is not None else load_trunk(model, allow_download=allow_download)
 
@@ -143,3 +150,29 @@ def personal_haplotypes(
         chosen, genome=genome, windows=frame, length=length, unphased=unphased,  # type: ignore[arg-type]
     )  # fmt: skip
     return people, store, [str(g) for g in frame.index]
+
+
+def predictor_of(model: Any) -> Any:
+    """Return the trained model that ``model=`` stands for: an object, or a folder to load.
+
+    Raises
+    ------
+    TypeError
+        Something that cannot predict sequences.
+    RuntimeError
+        A model that is not trained.
+    """
+    from omicllm.model._personal_expression import PersonalExpression
+
+    if isinstance(model, (str, Path)):
+        model = PersonalExpression.load(model)
+    if not isinstance(model, PersonalExpression):
+        msg = (
+            "model= must be a trained PersonalExpression or a folder with one, not "
+            f"{type(model).__name__}. Train one with ol.tl.personal_expression(..., save=)."
+        )
+        raise TypeError(msg)
+    if not model.is_trained_:
+        msg = "This model is not trained: call train() first."
+        raise RuntimeError(msg)
+    return model

@@ -1,0 +1,201 @@
+"""What a SPAM model reads from an object: features, places, sections and counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from omicllm._core import checks, inputs
+from omicllm._core.log import logger
+from omicllm._core.names import positions
+from omicllm.spatial.surroundings import N_POSITION, neighbors, position_features, spacing
+from omicllm.stats.depth import log_normalised
+from omicllm.stats.program_regression import BLOCKS
+from omicllm.stats.splits import spatial_blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anndata import AnnData
+
+#: Columns of obs that are looked for when no key is given.
+USUAL = {"section_key": ("section", "library_id", "sample"), "patient_key": ("patient", "donor")}
+#: Parts a single section is cut into, which are held out in turn.
+_N_BLOCKS = 9
+
+
+@dataclass
+class Tissue:
+    """Sections as arrays; nothing of it comes from expression.
+
+    Attributes
+    ----------
+    features
+        (n, d) image features.
+    coords
+        (n, 2) in spacings of the array of the section, or None.
+    sections, section_names, patients
+        (n,) numbers from 0, their names, and (n,) patient of each row.
+    """
+
+    features: np.ndarray
+    coords: np.ndarray | None
+    sections: np.ndarray
+    section_names: list[str]
+    patients: np.ndarray
+    obs_names: np.ndarray
+
+    def rows(self) -> list[np.ndarray]:
+        """Rows of each section."""
+        return [np.flatnonzero(self.sections == s) for s in range(len(self.section_names))]
+
+    def graph(self, k: int) -> Any:
+        """Nearest neighbours within sections; none without coordinates."""
+        coords = np.zeros((len(self.features), 2)) if self.coords is None else self.coords
+        if self.coords is None:  # every row a section of its own
+            return neighbors(coords, np.arange(len(coords)), k)
+        return neighbors(coords, self.sections, k)
+
+    def blocks(self, k: int) -> dict[str, np.ndarray]:
+        """Features of the observation, of its place, and averaged around it."""
+        position = np.zeros((len(self.features), N_POSITION))
+        if self.coords is not None:
+            for mine in self.rows():
+                position[mine] = position_features(self.coords[mine])
+        around = self.graph(k).average(self.features)
+        return dict(zip(BLOCKS, (self.features.astype(np.float64), position, around), strict=True))
+
+    def groups(self) -> tuple[np.ndarray, bool]:
+        """What is held out in turn (patients, else sections, else blocks), and if patients are."""
+        if len(np.unique(self.patients)) > 1:
+            return np.unique(self.patients, return_inverse=True)[1].ravel(), False
+        if len(self.section_names) > 1:
+            return self.sections, True
+        if self.coords is None:
+            return np.arange(len(self.features)) % _N_BLOCKS, True
+        n_blocks = max(2, min(_N_BLOCKS, len(self.features) // 8))
+        return spatial_blocks(self.coords, self.sections, n_blocks), True
+
+
+def read_tissue(adata: AnnData, setup: Mapping[str, Any], n_features: int | None = None) -> Tissue:
+    """Read everything but expression.
+
+    Parameters
+    ----------
+    setup
+        Arguments of :meth:`SPAM.setup_anndata`.
+    n_features
+        Number of features a trained model expects.
+
+    Raises
+    ------
+    KeyError, ValueError
+        Features that are not there, not finite, or not as many as the model was trained on.
+    """
+    key = setup["use_rep"]
+    if key not in adata.obsm:
+        raise checks.missing(
+            key, "adata.obsm", adata.obsm,
+            hint="Make features with ol.pp.image_features(adata), or name others with use_rep=.",
+        )  # fmt: skip
+    found = adata.obsm[key]
+    features = np.asarray(found.to_numpy() if hasattr(found, "to_numpy") else found)
+    if features.ndim != 2 or features.dtype.kind not in "iuf" or not np.isfinite(features).all():
+        msg = f"adata.obsm[{key!r}] must hold finite numbers (n_obs, d)."
+        raise ValueError(msg)
+    if n_features is not None and features.shape[1] != n_features:
+        msg = (
+            f"adata.obsm[{key!r}] has {features.shape[1]} features, but the model was trained on "
+            f"{n_features}: make them with the same encoder and settings."
+        )
+        raise ValueError(msg)
+    codes, names = inputs.sections(adata, usual_key(adata, setup, "section_key"))
+    patient = usual_key(adata, setup, "patient_key")
+    patients = np.zeros(adata.n_obs, dtype=int)
+    if patient is not None:
+        patients = inputs.sections(adata, patient)[0]
+    coords = _coordinates(adata, setup["spatial_key"])
+    if coords is not None:
+        for s in range(len(names)):
+            coords[codes == s] /= spacing(coords[codes == s])
+    obs_names = np.asarray(adata.obs_names, dtype=object)
+    return Tissue(features.astype(np.float32), coords, codes, names, patients, obs_names)
+
+
+def usual_key(adata: AnnData, setup: Mapping[str, Any], argument: str) -> str | None:
+    """The column that was named, where the object has it, else a usual one."""
+    named = setup.get(argument)
+    if named is not None and named in adata.obs:
+        return str(named)
+    for key in USUAL[argument]:
+        if key in adata.obs:
+            if named is None:
+                logger.info("%s=%r is taken from adata.obs", argument, key)
+            return key
+    return None
+
+
+def _coordinates(adata: AnnData, spatial_key: str) -> np.ndarray | None:
+    if spatial_key in adata.obsm:
+        return checks.finite_coordinates(
+            np.asarray(adata.obsm[spatial_key])[:, :2], where=f"adata.obsm[{spatial_key!r}]"
+        )
+    if {"x_centroid", "y_centroid"} <= set(adata.obs):
+        xy = adata.obs[["x_centroid", "y_centroid"]].to_numpy(dtype=np.float64)
+        return checks.finite_coordinates(xy, where="adata.obs[['x_centroid', 'y_centroid']]")
+    logger.info("no coordinates: neighbours and places of observations are not used")
+    return None
+
+
+@dataclass
+class Counts:
+    """Counts of some genes.
+
+    Attributes
+    ----------
+    counts
+        (n, g) float32.
+    total
+        (n,) counts of all genes of each observation.
+    """
+
+    counts: np.ndarray
+    total: np.ndarray
+
+    @property
+    def values(self) -> np.ndarray:
+        """Log-normalised values, float64 (n, g)."""
+        return log_normalised(self.counts, self.total)
+
+    def shares(self, sections: np.ndarray) -> np.ndarray:
+        """Share of each gene in each section (n_sections, g), at least a millionth of a count."""
+        out = []
+        for s in range(int(sections.max()) + 1):
+            rows = sections == s
+            total = max(float(self.total[rows].sum()), 1.0)
+            out.append(np.maximum(self.counts[rows].sum(axis=0, dtype=np.float64), 0.1) / total)
+        return np.stack(out)
+
+
+def read_counts(
+    adata: AnnData, layer: str | None, genes: np.ndarray, rows: np.ndarray | None = None
+) -> Counts:
+    """Read counts of genes by name, in blocks.
+
+    Raises
+    ------
+    KeyError
+        A gene that is not there.
+    ValueError
+        Negative, fractional or infinite values.
+    """
+    place = positions(list(genes), adata.var_names)
+    X = inputs.gene_major(inputs.matrix(adata, layer)).tocsr()
+    if rows is not None:
+        X = X[rows]
+    names = np.asarray(adata.var_names).astype(str)
+    inputs.check_expression(X.tocsc(), names, counts=True, layer=layer, layers=adata.layers)
+    total = np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
+    return Counts(X[:, place].toarray().astype(np.float32), total)

@@ -1,0 +1,320 @@
+"""`ol.pp.image_features`: sources, physical size, alignment, encoders, bad input."""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import round_trip, same_object
+from made_histology import make_image, make_section
+
+import omicllm as ol
+
+FAST = {"out_px": 24}
+
+
+@pytest.fixture
+def section():
+    return make_section()
+
+
+def features(adata, **kwargs):
+    out = ol.pp.image_features(adata, copy=True, **(FAST | kwargs))
+    name = next(k for k in out.obsm if k.startswith("X_") and k not in adata.obsm)
+    return out.obsm[name]
+
+
+def bare(adata):
+    """The same without images in uns."""
+    out = adata.copy()
+    del out.uns["spatial"]
+    return out
+
+
+def test_default(section, tmp_path):
+    assert ol.pp.image_features(section, **FAST) is None
+    values, entry = section.obsm["X_classical"], section.uns["classical"]
+    assert values.shape == (144, 84) and values.dtype == np.float32
+    assert entry["licence"] == "BSD-3-Clause" and entry["n_outside"] == 0
+    assert len(entry["feature_names"]) == 84
+    # Two spot diameters of 20 full-resolution pixels at 2.5 um.
+    np.testing.assert_allclose(entry["size_um"], 100)
+    np.testing.assert_allclose(entry["mpp"], 5)
+    np.testing.assert_allclose(np.median(values, axis=0), 0, atol=1e-6)
+    round_trip(section, tmp_path)
+
+
+def test_features_say_something_about_expression(section):
+    values = features(section)
+    counts = np.log1p(section.X.toarray())
+    programme = counts[:, ::2].mean(axis=1)
+    best = max(abs(np.corrcoef(v, programme)[0, 1]) for v in values.T if v.std() > 0)
+    assert best > 0.5
+
+
+def test_row_order_and_subsets(section):
+    order = np.random.default_rng(0).permutation(section.n_obs)
+    np.testing.assert_array_equal(features(section[order].copy()), features(section)[order])
+
+
+def test_sections_are_described_apart():
+    parts = [make_section("S1", 1), make_section("S2", 2)]
+    both = ad.concat(parts, uns_merge="unique")
+    wanted = np.concatenate([features(p) for p in parts])
+    np.testing.assert_array_equal(features(both), wanted)
+    both.obs["slide"] = both.obs["section"]
+    np.testing.assert_array_equal(features(both, batch_key="slide"), wanted)
+    del both.obs["slide"], both.obs["section"]
+    with pytest.raises(ValueError, match="2 images .*batch_key="):
+        features(both)
+
+
+def test_physical_size(section):
+    wanted = features(section, size_um=100)
+    np.testing.assert_array_equal(features(section), wanted)
+    other = section.copy()
+    del other.uns["spatial"]["S1"]["metadata"]
+    np.testing.assert_array_equal(features(other, size_um=100, mpp=5.0), wanted)
+    np.testing.assert_array_equal(features(other, size_um=100, spot_um=50), wanted)
+    np.testing.assert_array_equal(features(other, size_um=100, mpp={"S1": 5.0}), wanted)
+    assert not np.array_equal(features(section, size_um=150), wanted)
+    with pytest.raises(ValueError, match="pass mpp="):
+        features(other, size_um=100)
+    with pytest.raises(ValueError, match="5000 um is 1000 pixels"):
+        features(section, size_um=5000)
+    with pytest.raises(ValueError, match="Check size_um"):
+        features(section, size_um=5)
+    for bad in (-1, 0, np.nan):
+        with pytest.raises(ValueError, match="size_um must be"):
+            features(section, size_um=bad)
+        with pytest.raises(ValueError, match="mpp must be"):
+            features(section, mpp=bad)
+
+
+def test_an_image_in_memory_or_in_a_file(section, tmp_path):
+    from skimage.io import imsave
+
+    image = section.uns["spatial"]["S1"]["images"]["hires"]
+    section.obsm["spatial"] = section.obsm["spatial"] / 2  # pixels of this image
+    plain, wanted = bare(section), None
+    imsave(tmp_path / "he.png", image, check_contrast=False)
+    for source in (image, image / 255.0, tmp_path / "he.png", {"section": image}):
+        found = features(plain, image=source, size_um=100, mpp=5.0)
+        wanted = found if wanted is None else wanted
+        np.testing.assert_array_equal(found, wanted)
+    with pytest.raises(FileNotFoundError, match="no image file"):
+        features(plain, image=tmp_path / "none.png", size_um=100, mpp=5.0)
+    with pytest.raises(ValueError, match="pass size_um= and mpp="):
+        features(plain, image=image)
+
+
+def test_an_image_element_of_spatialdata(section):
+    import xarray as xr
+
+    image = section.uns["spatial"]["S1"]["images"]["hires"]
+    section.obsm["spatial"] = section.obsm["spatial"] / 2
+    element = xr.DataArray(np.moveaxis(image, 2, 0), dims=("c", "y", "x"))
+    tree = xr.DataTree.from_dict({"scale0": xr.Dataset({"image": element})})
+    wanted = features(bare(section), image=image, size_um=100, mpp=5.0)
+    for one in (element, tree):
+        found = features(bare(section), image=one, size_um=100, mpp=5.0)
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_xenium_coordinates_and_alignment(section, tmp_path):
+    """Centroids in um, and an image that was turned by the matrix of Xenium Explorer."""
+    image = section.uns["spatial"]["S1"]["images"]["hires"]
+    wanted = features(section, size_um=100)
+    cells = bare(section)
+    um = cells.obsm["spatial"] * 2.5
+    cells.obs["x_centroid"], cells.obs["y_centroid"] = um.T
+    del cells.obsm["spatial"]
+    matrix = np.diag([0.2, 0.2, 1.0])  # um -> pixels of 5 um
+    found = features(cells, image=image, alignment=matrix, mpp=5.0, size_um=100)
+    np.testing.assert_array_equal(found, wanted)
+    exported = np.diag([5 / 0.2125, 5 / 0.2125, 1.0])  # image pixel -> morphology pixel
+    np.savetxt(tmp_path / "matrix.csv", exported, delimiter=",")
+    found = features(cells, image=image, alignment=tmp_path / "matrix.csv", size_um=100)
+    np.testing.assert_array_equal(found, wanted)
+    for bad, message in ((np.eye(4), "3 x 3"), (np.zeros((3, 3)), "invertible")):
+        with pytest.raises(ValueError, match=message):
+            features(cells, image=image, alignment=bad, size_um=100)
+    with pytest.raises(FileNotFoundError, match="alignment="):
+        features(cells, image=image, alignment=tmp_path / "no.csv", size_um=100)
+
+
+def test_a_turned_image_gives_nearly_the_same(section):
+    """Rotated by 90 degrees and flipped: only directions could differ, and none is a feature."""
+    image = section.uns["spatial"]["S1"]["images"]["hires"]
+    turned = np.ascontiguousarray(np.rot90(image)[:, ::-1])
+    height, width = image.shape[:2]
+    matrix = np.array([[0, -0.5, height], [-0.5, 0, width], [0, 0, 1.0]])
+    wanted = features(section, size_um=100)
+    found = features(bare(section), image=turned, alignment=matrix, mpp=5.0, size_um=100)
+    pairs = zip(found.T, wanted.T, strict=True)
+    r = [np.corrcoef(a, b)[0, 1] for a, b in pairs if b.std() > 0]
+    assert np.min(r) > 0.9 and np.median(r) > 0.99
+
+
+def test_spots_outside(section):
+    section.obsm["spatial"][:3] = -50
+    out = ol.pp.image_features(section, copy=True, **FAST)
+    assert out.uns["classical"]["n_outside"] == 3
+    assert (out.obsm["X_classical"][:3] == 0).all()
+    section.obsm["spatial"][:30] = -50
+    before = section.copy()
+    with pytest.raises(ValueError, match="30 of 144 observations have no patch"):
+        ol.pp.image_features(section, **FAST)
+    same_object(section, before)
+    assert features(section, max_outside=0.5).shape == (144, 84)
+
+
+def test_patches_cut_before(section):
+    section.obsm["patches"] = np.random.default_rng(0).integers(
+        0, 255, (144, 24, 24, 3), dtype=np.uint8
+    )
+    by_key = features(section, patches="patches")
+    assert by_key.shape == (144, 42)
+    np.testing.assert_array_equal(features(section, patches=section.obsm["patches"]), by_key)
+    with pytest.raises(ValueError, match="holds 3 patches for 144"):
+        features(section, patches=np.zeros((3, 8, 8, 3), dtype=np.uint8))
+    with pytest.raises(ValueError, match="must be"):
+        features(section, patches=np.zeros((144, 8, 8), dtype=np.uint8))
+    with pytest.raises(KeyError, match="'other' is not in adata.obsm"):
+        features(section, patches="other")
+    with pytest.raises(ValueError, match="one of image=, patches="):
+        features(section, patches="patches", image=np.zeros((9, 9, 3)))
+
+
+def test_a_patch_map_of_places_is_the_image_itself(section, tmp_path):
+    from skimage.io import imsave
+
+    image = section.uns["spatial"]["S1"]["images"]["hires"]
+    imsave(tmp_path / "he.png", image, check_contrast=False)
+    at = section.obsm["spatial"] / 2
+    table = pd.DataFrame(
+        {"x": at[:, 0], "y": at[:, 1], "source_image": "he.png", "cell_id": section.obs_names}
+    )
+    table.sample(frac=1, random_state=0).to_csv(tmp_path / "map.csv", index=False)
+    found = features(bare(section), patch_map=tmp_path / "map.csv", mpp=5.0, size_um=100)
+    np.testing.assert_array_equal(found, features(section, size_um=100))
+
+
+def test_a_patch_map_of_files(section, tmp_path):
+    from skimage.io import imsave
+
+    small = section[:60].copy()
+    image = small.uns["spatial"]["S1"]["images"]["hires"]
+    at = np.rint(small.obsm["spatial"] / 2).astype(int)
+    for name, (x, y) in zip(small.obs_names, at, strict=True):
+        patch = image[y - 12 : y + 12, x - 12 : x + 12]
+        imsave(tmp_path / f"{name}.png", patch, check_contrast=False)
+    table = pd.DataFrame(
+        {"cell_id": small.obs_names, "patch_path": [f"{n}.png" for n in small.obs_names]}
+    )
+    table.to_csv(tmp_path / "map.csv", index=False)
+    found = features(bare(small), patch_map=ol.io.read_patch_map(tmp_path / "map.csv"))
+    assert found.shape == (60, 42)
+    (tmp_path / "S1_7.png").unlink()
+    with pytest.raises(FileNotFoundError, match="1 patch files are not there"):
+        features(bare(small), patch_map=tmp_path / "map.csv")
+
+
+def test_functions_modules_and_features_in_obsm(section):
+    import torch
+
+    mean = features(section, encoder=lambda patches: patches.mean(axis=(1, 2)) / 255)
+    assert mean.shape == (144, 3)
+
+    class Mean(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def forward(self, x):
+            self.seen.append(tuple(x.shape))
+            return x.mean(dim=(2, 3))
+
+    module = Mean().train()
+    found = features(
+        section, encoder=module, transform=lambda p: torch.tensor(p).permute(0, 3, 1, 2) / 255.0
+    )
+    np.testing.assert_allclose(found, mean, atol=1e-5)
+    assert module.seen[0] == (64, 3, 24, 24) and module.training
+    imagenet = features(section, encoder=module)
+    wanted = (mean - [0.485, 0.456, 0.406]) / np.array([0.229, 0.224, 0.225])
+    np.testing.assert_allclose(imagenet, wanted, atol=1e-4)
+    section.obsm["X_uni"] = mean
+    ol.pp.image_features(section, encoder="X_uni", standardize="robust", key_added="scaled")
+    values = section.obsm["X_scaled"]
+    np.testing.assert_allclose(np.median(values, axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(np.median(np.abs(values), axis=0), 1 / 1.4826, rtol=1e-3)
+    assert section.uns["scaled"]["encoder"] == "X_uni"
+    with pytest.raises(ValueError, match=r"must return \(64, d\)"):
+        features(section, encoder=lambda patches: patches)
+    with pytest.raises(ValueError, match="encoder must be one of 'classical'"):
+        features(section, encoder="resnet")
+    with pytest.raises(TypeError, match="encoder must be"):
+        features(section, encoder=3)
+    section.obsm["X_bad"] = np.full((144, 2), np.nan)
+    with pytest.raises(ValueError, match="finite numbers"):
+        features(section, encoder="X_bad")
+
+
+def test_standardize(section, caplog):
+    center, robust, raw = (features(section, standardize=s) for s in (None, True, False))
+    assert np.abs(np.median(raw, axis=0)).max() > 0.1
+    np.testing.assert_allclose(np.median(np.abs(robust), axis=0)[:3], 1 / 1.4826, rtol=1e-3)
+    r = [np.corrcoef(center[:, i], raw[:, i])[0, 1] for i in range(6)]
+    assert np.min(r) > 0.999
+    with pytest.raises(ValueError, match="standardize"):
+        features(section, standardize="z")
+    features(section[:30].copy())
+    assert "30 observations: its median and spread are rough" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "change,error,message",
+    [
+        (lambda a: a.uns.pop("spatial"), KeyError, "image is looked for in"),
+        (lambda a: a.obsm.pop("spatial"), KeyError, "x_centroid"),
+        (
+            lambda a: a.uns["spatial"]["S1"]["scalefactors"].pop("tissue_hires_scalef"),
+            KeyError,
+            "'tissue_hires_scalef' is not in .*spots cannot be placed",
+        ),
+    ],
+)
+def test_what_is_missing_is_named(section, change, error, message):
+    change(section)
+    before = section.copy()
+    with pytest.raises(error, match=message):
+        ol.pp.image_features(section)
+    same_object(section, before)
+
+
+def test_other_bad_arguments(section):
+    with pytest.raises(KeyError, match="img_key="):
+        features(section, img_key="huge")
+    with pytest.raises(ValueError, match="context must be"):
+        features(section, context=0.5)
+    with pytest.raises(ValueError, match="out_px"):
+        features(section, out_px=4)
+    assert features(section, context=0).shape == (144, 42)
+
+
+def test_memory_does_not_grow_with_patches():
+    import tracemalloc
+
+    image, _ = make_image(size=600)
+    peaks = []
+    for n in (128, 1024):
+        adata = ad.AnnData(np.zeros((n, 0), dtype=np.float32))
+        rng = np.random.default_rng(0)
+        adata.obsm["spatial"] = rng.uniform(60, 540, (n, 2))
+        tracemalloc.start()
+        ol.pp.image_features(adata, image=image, size_um=48.0, mpp=1.0, out_px=48)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0] + 2**20
