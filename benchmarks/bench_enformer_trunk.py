@@ -1,14 +1,15 @@
-"""The Enformer trunk against enformer-pytorch: same numbers, time and memory, in one run.
+"""Our trunks against enformer-pytorch and borzoi-pytorch: numbers, time and memory, in one run.
 
-That package pins another version of transformers, so it lives in an environment of its own:
+These packages pin other versions of transformers, so they live in an environment of their own:
 
     python -m venv /tmp/oracle
     /tmp/oracle/bin/pip install torch --index-url https://download.pytorch.org/whl/cpu
-    /tmp/oracle/bin/pip install enformer-pytorch==0.8.12
+    /tmp/oracle/bin/pip install enformer-pytorch==0.8.12 borzoi-pytorch==0.4.2
     python benchmarks/bench_enformer_trunk.py --oracle /tmp/oracle/bin/python
 
 Both run in processes of their own with one thread and the same random weights (every weight moved
-from its starting value, so that no part is zero). Without --oracle only ours is measured.
+from its starting value, so that no part is zero). Without --oracle only ours is measured. borzoi-pytorch has position
+features for 4,096 bins only; it is given those of the length asked for.
 """
 
 from __future__ import annotations
@@ -34,7 +35,27 @@ def peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def worker(kind: str, folder: Path, repeats: int, train: bool) -> None:
+def oracle_borzoi(sizes: dict, state: dict, length: int):
+    """The published package's Borzoi; a function from tokens to embeddings."""
+    import borzoi_pytorch.pytorch_borzoi_transformer as parts
+    from borzoi_pytorch import Borzoi
+    from borzoi_pytorch.config_borzoi import BorzoiConfig
+
+    model = Borzoi(BorzoiConfig(**sizes, return_center_bins_only=False)).eval()
+    model.load_state_dict(state, strict=False)
+    model.crop.target_length = -1
+    for module in model.modules():
+        if hasattr(module, "positions"):
+            module.positions = parts.get_positional_embed(length // 128, 32, torch.device("cpu"))
+
+    def embed(x):
+        one_hot = torch.nn.functional.one_hot(x.clamp(max=3), 4) * (x < 4)[..., None]
+        return model.get_embs_after_crop(one_hot.float().transpose(1, 2)).transpose(1, 2)
+
+    return embed
+
+
+def worker(kind: str, folder: Path, repeats: int, train: bool, borzoi: bool) -> None:
     """Embed the sequences of the folder, and say how long it took."""
     torch.set_num_threads(1)
     sizes = json.loads((folder / "sizes.json").read_text())
@@ -44,9 +65,12 @@ def worker(kind: str, folder: Path, repeats: int, train: bool) -> None:
     if kind == "ours":
         import omicllm as ol
 
-        model = ol.nn.Enformer(**sizes, output_heads=heads, checkpointing=train)
+        network = ol.nn.Borzoi if borzoi else ol.nn.Enformer
+        model = network(**sizes, output_heads=heads, checkpointing=train)
         model.load_weights(state)
         embed = model.embed
+    elif borzoi:
+        embed = oracle_borzoi(sizes, state, tokens.shape[1])
     else:
         from enformer_pytorch import Enformer
 
@@ -88,14 +112,17 @@ def _plain(name: str) -> str:
     return f"{part[number]}.{rest}"
 
 
-def compare(sizes: dict, length: int, oracle: str | None, repeats: int, train: bool) -> dict:
+def compare(
+    sizes: dict, length: int, oracle: str | None, repeats: int, train: bool, borzoi: bool
+) -> dict:
     """One row of the table."""
     import omicllm as ol
 
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model = ol.nn.Enformer(**sizes, output_heads={"human": 8})
+        network = ol.nn.Borzoi if borzoi else ol.nn.Enformer
+        model = network(**sizes, output_heads={"human": 8})
         state = model.state_dict()
         for key, value in state.items():
             if value.is_floating_point():
@@ -107,13 +134,14 @@ def compare(sizes: dict, length: int, oracle: str | None, repeats: int, train: b
         tokens = np.random.default_rng(0).integers(0, 5, (1, length)).astype(np.int8)
         np.save(folder / "tokens.npy", tokens)
         (folder / "sizes.json").write_text(json.dumps(sizes))
-        row: dict = {"width": sizes.get("dim", 1536), "bp": length,
+        row: dict = {"network": network.__name__, "width": sizes.get("dim", 1536), "bp": length,
                      "what": "forward and backward" if train else "forward"}  # fmt: skip
         for kind, python in (("ours", sys.executable), ("oracle", oracle)):
             if python is None:
                 continue
             command = [python, __file__, "--worker", kind, "--folder", name]
-            command += ["--repeats", str(repeats)] + (["--train"] if train else [])
+            command += ["--repeats", str(repeats)]
+            command += ["--train"] * train + ["--borzoi"] * borzoi
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 sys.exit(done.stderr[-3000:])
@@ -134,11 +162,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--small", action="store_true", help="a small network only")
     parser.add_argument("--train", action="store_true", help="one step with checkpointing")
+    parser.add_argument("--borzoi", action="store_true", help="Borzoi instead of Enformer")
     parser.add_argument("--worker")
     parser.add_argument("--folder", type=Path)
     args = parser.parse_args()
     if args.worker:
-        worker(args.worker, args.folder, args.repeats, args.train)
+        worker(args.worker, args.folder, args.repeats, args.train, args.borzoi)
         return
     row = compare(SMALL if args.small else {}, args.length, args.oracle, args.repeats, args.train)
     from _common import table

@@ -32,14 +32,14 @@ SPLITS = {
 }
 
 
-def load(names: tuple[str, ...], encoder: str) -> ad.AnnData:
+def load(names: tuple[str, ...]) -> ad.AnnData:
     parts = {name: tissue(name) for name in names}
     for name, part in parts.items():
         part.obs["library"] = name
-        ol.pp.image_features(part, encoder=encoder)
-    keep = parts[names[0]].uns[encoder]
+        ol.pp.image_features(part)
+    keep = parts[names[0]].uns["classical"]
     out = ad.concat(parts, join="inner", index_unique="-")
-    out.uns[encoder] = keep
+    out.uns["classical"] = keep
     # A patient is the letter of a section; each bulb section is its own.
     out.obs["patient"] = [n.split("_")[1][0] if n.startswith("her2st") else n
                           for n in out.obs["library"]]  # fmt: skip
@@ -56,12 +56,10 @@ def quarters(coords: np.ndarray, sections: np.ndarray) -> np.ndarray:
     return out
 
 
-def run(
-    name: str, encoder: str, methods: tuple[str, ...], n_boot: int, choose_by: str
-) -> list[dict]:
+def run(name: str, methods: tuple[str, ...], n_boot: int, choose_by: str) -> list[dict]:
     train, test, n_top = SPLITS[name]
-    adata = load((*train, test), encoder)
-    X = np.asarray(adata.obsm[f"X_{encoder}"], dtype=float)
+    adata = load((*train, test))
+    X = np.asarray(adata.obsm["X_classical"], dtype=float)
     values = expression(adata, None, "counts")
     sections = adata.obs["library"].to_numpy().astype(str)
     patients = adata.obs["patient"].to_numpy().astype(str)
@@ -73,7 +71,7 @@ def run(
         by = adata.X.log1p() if choose_by == "counts" else values
         columns = variable_genes(by[fit], sections[fit], n_top)
     Y = values[:, columns].toarray()
-    rgb = rgb_columns(adata, f"X_{encoder}")
+    rgb = rgb_columns(adata, "X_classical")
     options = {f"ridge, alpha by {c}": Baselines(methods, criterion=c) for c in ("pearson", "mse")}
     options["ridge, not centred"] = Baselines(("ridge",), center=False)
     predicted: dict[str, np.ndarray] = {}
@@ -128,7 +126,6 @@ def run(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--encoder", default="classical")
     parser.add_argument("--boot", type=int, default=500)
     parser.add_argument(
         "--genes", choices=("normalised", "counts"), default="normalised",
@@ -137,7 +134,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = []
     for name in SPLITS:
-        rows += run(name, arguments.encoder, METHODS, arguments.boot, arguments.genes)
+        rows += run(name, METHODS, arguments.boot, arguments.genes)
     table(rows)
 
 

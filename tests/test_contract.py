@@ -155,6 +155,32 @@ def classified():
     return adata
 
 
+def stained():
+    """Two sections with image features that go with the four patterns."""
+    adata = sections()
+    rng = np.random.default_rng(0)
+    X = np.log1p(adata.X.toarray())
+    shown = np.stack([X[:, i::4].mean(1) for i in range(4)], axis=1)
+    adata.obsm["X_classical"] = (shown + 0.2 * rng.normal(size=shown.shape)).astype(np.float32)
+    adata.obs["section"] = adata.obs["slide"].astype(str)
+    return adata
+
+
+@functools.cache
+def _histologist() -> str:
+    """Folder of a small model of expression from histology."""
+    folder = tempfile.mkdtemp() + "/model"
+    ol.tl.spam(stained(), save=folder, max_epochs=1)
+    return folder
+
+
+def seen():
+    """Sections that say where the model of their expression is."""
+    adata = stained()
+    adata.uns["spam"] = {"model_dir": _histologist()}
+    return adata
+
+
 FAST_LM = {"n_top": 20, "n_folds": 0, "max_epochs": 2, "model_args": {"n_members": 1}}
 
 
@@ -298,6 +324,8 @@ VERBS = [
     Verb("pp.image_features", pictured_section, {"out_px": 16}, id="classical"),
     Verb("tl.histology_baselines", study, {"n_top": 4, "n_boot": 5}, id="patients"),
     Verb("tl.evaluate_expression", study, {"pred": "guess", "n_boot": 5}, id="layer"),
+    Verb("tl.spam", stained, {"max_epochs": 1}, id="default"),
+    Verb("tl.predict_expression", seen, id="default"),
     Verb("tl.ult", id="profiles", whole_mudata=True),
     Verb("tl.ult", pictured, {"method": "text", "text_key": "note"}, id="text"),
     Verb("tl.ult", pictured, {"method": "image", "patches_key": "patches"}, id="patches"),

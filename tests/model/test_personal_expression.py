@@ -117,6 +117,11 @@ def test_any_trunk(data, tmp_path):
         assert torch.equal(trunk.state_dict()[name], before[name]), "a copy was trained"
         still = "running" in name or "num_batches" in name
         assert torch.equal(after[name], before[name]) == still, "statistics frozen, weights not"
+    moving = made(data, trunk=trunk, batch_norm="train")
+    moving.train(1, **FAST)
+    mean = moving.module.trunk.module.norm.running_mean
+    assert not torch.equal(mean, before["module.norm.running_mean"])
+    assert not moving.module.training
     model.save(tmp_path / "model")
     with pytest.raises(ValueError, match="trained on the trunk 'trunk': pass it with trunk="):
         ol.model.PersonalExpression.load(tmp_path / "model")
@@ -142,6 +147,19 @@ def test_frozen_parts_stay(data, freeze):
     assert (cnn, transformer) == {
         "trunk": (False, False), "cnn": (False, True), "transformer": (True, False)
     }[freeze]  # fmt: skip
+
+
+def test_dropout_only_on_request(data):
+    losses = []
+    for dropout in (False, True):
+        model = made(data, trunk=tiny_trunk(dropout_rate=0.9), dropout=dropout)
+        modes = []
+        drop = next(m for m in model.module.trunk.modules() if isinstance(m, nn.Dropout))
+        drop.register_forward_hook(lambda m, *_: modes.append(m.training))
+        model.train(1, **FAST)
+        assert any(modes) == dropout
+        losses.append(model.history_["train_loss"].to_numpy().item())
+    assert losses[0] != losses[1]
 
 
 def test_same_seed_same_weights(data):

@@ -181,3 +181,14 @@ def test_published_layout(tmp_path, file):
         ol.nn.Enformer.from_pretrained(tmp_path, attn_dim_key=16)
     with pytest.raises(FileNotFoundError, match="allow_download=True"):
         ol.nn.Enformer.from_pretrained("no/such-model")
+
+
+def test_half_precision():
+    trunk, rows = tiny(), drawn()
+    with torch.no_grad():
+        wanted = trunk.embed(rows)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            mixed = trunk.embed(rows).float()
+        scale = wanted.abs().max()
+        assert (mixed - wanted).abs().max() < 0.05 * scale
+        assert trunk.to(torch.bfloat16).embed(rows).dtype == torch.bfloat16

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from omicllm.nn import FOUNDATION_ENCODERS, PatchNetwork, VisionTransformer
+from omicllm.nn import PatchNetwork, VisionTransformer
 from omicllm.nn import foundation as f
+from omicllm.nn.foundation import FOUNDATION_ENCODERS
 from omicllm.nn.patch_encoder import PatchEncoder, colour_transform
 from omicllm.nn.simclr import optical_density, random_views
 from omicllm.nn.vision_transformer import ViTConfig

@@ -51,6 +51,26 @@ def test_alignment_of_a_turned_flipped_scaled_copy(half):
     assert share(ol.pl.image_alignment(half, image=scaled, alignment=wrong)) < 0.7
 
 
+def test_alignment_of_a_turned_copy_of_b4(data_dir):
+    import anndata as ad
+    from skimage.transform import resize
+
+    adata = ad.read_h5ad(data_dir / "tissue" / "her2st_B4.h5ad")
+    library = adata.uns["spatial"]["B4"]
+    image, factor = library["images"]["hires"], library["scalefactors"]["tissue_hires_scalef"]
+    as_it_is = share(ol.pl.image_alignment(adata))
+    height, width = image.shape[:2]
+    turned = resize(np.rot90(image)[:, ::-1], (int(width * 0.6), int(height * 0.6)))
+    turned = (turned * 255).astype(np.uint8)
+    matrix = np.array([[0, -factor, height], [-factor, 0, width], [0, 0, 1.0]])
+    right = np.diag([0.6, 0.6, 1]) @ matrix
+    wrong = np.diag([0.6 * factor, 0.6 * factor, 1])
+    assert as_it_is > 0.9
+    found = share(ol.pl.image_alignment(adata, image=turned, alignment=right))
+    assert abs(found - as_it_is) < 0.03
+    assert share(ol.pl.image_alignment(adata, image=turned, alignment=wrong)) < as_it_is - 0.2
+
+
 def test_alignment_draws_into_axes_and_names_sections(half):
     _, ax = plt.subplots()
     assert ol.pl.image_alignment(half, ax=ax, section="S1") is ax

@@ -12,7 +12,8 @@ from made_histology import make_section
 from safetensors.torch import save_file
 
 import omicllm as ol
-from omicllm.nn import FOUNDATION_ENCODERS, VisionTransformer
+from omicllm.nn import VisionTransformer
+from omicllm.nn.foundation import FOUNDATION_ENCODERS
 from omicllm.nn.vision_transformer import ViTConfig
 
 FAST = {"encoder": "simclr", "out_px": 16, "max_epochs": 2}

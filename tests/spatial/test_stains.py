@@ -46,9 +46,10 @@ def test_an_image_full_of_tissue_is_not_cut_at_its_nuclei():
 
 
 def test_points_on_tissue():
-    image, _ = make_image(size=2400)
+    image = make_image()[0].repeat(8, axis=0).repeat(8, axis=1)
     points = np.array([[1200.0, 1200.0], [3.0, 1200.0], [-5.0, 10.0], [1200.0, 9000.0]])
     assert stains.on_tissue(image, points).tolist() == [True, False, False, False]
     small, scale = stains.thumbnail(image)
     assert max(small.shape) <= 1000 and scale == 1 / 3
-    np.testing.assert_allclose(small[100, 200], image[300:303, 600:603].mean(axis=(0, 1)), atol=0.6)
+    wanted = image[300:303, 600:603].mean(axis=(0, 1))
+    np.testing.assert_allclose(small[100, 200], wanted, atol=0.6)

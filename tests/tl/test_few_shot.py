@@ -68,6 +68,64 @@ def test_each_baseline_sees_its_kind_of_signal(kind):
     assert table[kind, 50] > table[other, 50] + 0.05
 
 
+@pytest.mark.parametrize("kind", ["composition", "position"])
+def test_kernels_are_the_default_and_see_both_kinds(kind):
+    adata = made(kind, n=100)
+    ol.tl.few_shot(adata, shots=50, n_draws=2)
+    table = ol.get.few_shot_df(adata, summary=True).set_index("model")
+    assert list(table.index) == ["composition", "position", "kernels"]
+    assert table.loc["kernels", "accuracy"] > table.loc[kind, "accuracy"] - 0.03
+    assert not table.loc["kernels", "baseline"]
+
+
+class Reader:
+    """A language model: vectors of sequences; and how often it was asked."""
+
+    seen = 0
+
+    def get_latent_representation(self, sequences):
+        self.seen += len(sequences)
+        return np.array([[s.count("G") + s.count("C"), len(s)] for s in sequences], dtype=float)
+
+
+class Tuned(Reader, Constant):
+    """One that can be fine-tuned too."""
+
+
+def test_language_models_alone_and_with_kernels():
+    adata = made(n=60)
+    reader = Reader()
+    ol.tl.few_shot(adata, shots=(10, 20), n_draws=2, models={"lm": reader})
+    table = ol.get.few_shot_df(adata, summary=True).set_index(["model", "shots"])["accuracy"]
+    assert list(dict.fromkeys(table.index.get_level_values(0))) == [
+        "composition", "position", "lm", "lm+kernels",
+    ]  # fmt: skip
+    assert table["lm", 20] > table["composition", 20] - 0.05
+    assert reader.seen <= adata.n_obs, "a sequence is embedded once"
+    ol.tl.few_shot(adata, shots=10, n_draws=1, models={"t": Tuned()}, combine=False)
+    table = ol.get.few_shot_df(adata).set_index("model")["accuracy"]
+    assert list(table.index) == ["composition", "position", "t"] and table["t"] == 0.5
+
+
+def test_any_model_of_transformers():
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    torch.manual_seed(0)
+    words = ol.genome.KmerTokenizer(3).vocabulary
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16,
+    )  # fmt: skip
+    tokenizer = BertTokenizer(vocab={w: i for i, w in enumerate(words)}, do_lower_case=False)
+    trunk = ol.nn.TransformersTrunk(BertModel(config), tokenizer, words=3, name="dna")
+    adata = made(n=30)
+    ol.tl.few_shot(adata, shots=20, n_draws=1, models={"dna": trunk})
+    table = ol.get.few_shot_df(adata).set_index("model")
+    assert list(table.index) == ["composition", "position", "dna", "dna+kernels"]
+    assert np.isfinite(table["accuracy"]).all()
+
+
 def test_table(tmp_path):
     adata = made()
     before = adata.copy()
@@ -224,6 +282,8 @@ def test_refuses():
         ({"shots": []}, ValueError, "shots is empty"),
         ({"n_draws": 0}, ValueError, "n_draws must be"),
         ({"models": {"composition": Constant()}}, ValueError, "'composition' is taken"),
+        ({"models": ["forest"]}, ValueError, "models must be one of 'kernels'"),
+        ({"models": ["kernels", "kernels"]}, ValueError, "'kernels' is taken"),
         ({"models": {"n": NoProba()}}, TypeError, "'n' lacks predict_proba"),
         ({"models": {"w": Wrong()}, "shots": 5}, ValueError, r"predict_proba of 'w' returned"),
         ({"test": "dev"}, ValueError, r"is 'dev' \(there: 'test', 'train'\)"),

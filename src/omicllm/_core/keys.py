@@ -23,6 +23,7 @@ UNS_SUFFIX = {
     "tl.embed_sequences": "_sequences",
     "tl.spatially_variable_genes": "_svg",
     "tl.gene_neighbors": "_neighbors",
+    "tl.predict_expression": "_predicted",
     "tl.ult_decode": "_decode",
     "tl.ult_quality": "_quality",
 }

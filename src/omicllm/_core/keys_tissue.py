@@ -36,6 +36,39 @@ TISSUE: dict[str, Keys] = {
             "n_outside": "observations without a patch",
         },
     ),
+    "tl.spam": Keys(
+        "spam",
+        {
+            "layers:{root}": "float32 (n_obs, n_vars): predicted log(1 + 10,000 x share of the "
+            "profile); NaN for genes that are not predicted",
+            "obsm:X_{root}": "float32 (n_obs, d): fused state of image, tissue around and place",
+            "var:{root}_pearson": "float64: correlation with held-out measurements; NaN for genes "
+            "that are not predicted",
+        },
+        {
+            "baseline": "mean `spam` and `ridge` on the same held-out rows; `held_out`, which",
+            "genes": "names of the predicted genes",
+            "train_sections": "sections that were trained on",
+            "history": "loss per epoch of each stage",
+            "model_dir": "folder of the saved model, with `save=`",
+        },
+    ),
+    "tl.predict_expression": Keys(
+        "spam",
+        {
+            "layers:{root}": "float32 (n_obs, n_vars): predicted log(1 + 10,000 x share of the "
+            "profile); NaN for genes that are not predicted",
+            "layers:{root}_lower": "float32 (n_obs, n_vars): lower bound of the 90 % interval",
+            "layers:{root}_upper": "float32 (n_obs, n_vars): upper bound",
+            "obsm:X_{root}": "float32 (n_obs, d): fused state of image, tissue around and place",
+            "var:{root}_reliability": "float64: correlation in held-out groups of training; NaN "
+            "for genes that are not predicted",
+        },
+        {
+            "genes": "names of the predicted genes",
+            "model_dir": "folder of the model, where one was named",
+        },
+    ),
     "tl.histology_baselines": Keys(
         "histology_baselines",
         {

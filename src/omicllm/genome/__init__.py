@@ -5,6 +5,7 @@ from omicllm._core.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        "KernelClassifier": "kernel_classifier",
         "KmerCounter": "kmers",
         "KmerTokenizer": "kmers",
         "descending_ranks": "pmi",

@@ -111,26 +111,38 @@ class PositionClassifier(_Logistic):
         return self._features(sequences)
 
     def _features(self, sequences: Sequence[str]) -> sparse.csr_matrix:
-        from scipy import sparse
+        return position_words(aligned_codes(sequences, self._width), self.k)
 
-        width, n = self._width, len(sequences)
-        codes = np.full((n, width + 1), UNKNOWN, dtype=np.uint8)
-        for row, sequence in zip(codes, sequences, strict=True):
-            spare = len(sequence) - width
-            cut = sequence[max(spare // 2, 0) : max(spare // 2, 0) + width]
-            start = max(-spare // 2, 0)
-            row[start : start + len(cut)] = base_codes(cut, other="unknown")
-        rows, columns, first = [], [], 0
-        for j in range(1, self.k + 1):
-            number = kmer_numbers(codes.ravel(), j)
-            at = np.flatnonzero(number >= 0)
-            row, place = np.divmod(at, width + 1)
-            rows.append(row)
-            columns.append(first + place * 4**j + number[at])
-            first += width * 4**j
-        row, column = np.concatenate(rows), np.concatenate(columns)
-        ones = np.ones(len(row))
-        return sparse.csr_matrix((ones, (row, column)), shape=(n, first))
+
+def aligned_codes(sequences: Sequence[str], width: int) -> np.ndarray:
+    """Base numbers of sequences cut or padded about their centres: uint8 (n, width + 1).
+
+    The last column is unknown, so that no word reaches from one row to the next.
+    """
+    codes = np.full((len(sequences), width + 1), UNKNOWN, dtype=np.uint8)
+    for row, sequence in zip(codes, sequences, strict=True):
+        spare = len(sequence) - width
+        cut = sequence[max(spare // 2, 0) : max(spare // 2, 0) + width]
+        start = max(-spare // 2, 0)
+        row[start : start + len(cut)] = base_codes(cut, other="unknown")
+    return codes
+
+
+def position_words(codes: np.ndarray, k: int) -> sparse.csr_matrix:
+    """Which word of 1 to `k` bases starts at each position: csr of ones (n, features)."""
+    from scipy import sparse
+
+    n, stride = codes.shape
+    rows, columns, first = [], [], 0
+    for j in range(1, k + 1):
+        number = kmer_numbers(codes.ravel(), j)
+        at = np.flatnonzero(number >= 0)
+        row, place = np.divmod(at, stride)
+        rows.append(row)
+        columns.append(first + place * 4**j + number[at])
+        first += (stride - 1) * 4**j
+    row, column = np.concatenate(rows), np.concatenate(columns)
+    return sparse.csr_matrix((np.ones(len(row)), (row, column)), shape=(n, first))
 
 
 #: The baselines that every table of few-shot results holds.

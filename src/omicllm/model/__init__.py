@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = attach(
         "PersonalExpression": "_personal_expression",
         "SIGEL": "_sigel",
         "SIGELImputer": "_sigel_imputer",
+        "SPAM": "_spam",
         "ULT": "_ult",
         "OmicLM": "_omic_lm",
     },

@@ -14,6 +14,7 @@ from omicllm._core.log import logger
 from omicllm.model._base import OmicModel
 from omicllm.model._personal_data import PersonalSequences, PersonalTables, check_lengths
 from omicllm.model._personal_predict import PersonalPredict
+from omicllm.nn.borzoi import Borzoi
 from omicllm.nn.enformer import Enformer
 from omicllm.nn.genome_trunk import load_trunk
 from omicllm.nn.personal_network import PersonalNetwork
@@ -70,9 +71,9 @@ class PersonalExpression(PersonalPredict, OmicModel):
     n_centre_bins
         Bins about the start site that count.
     track
-        Track of ``"baseline"`` and ``"pair_classification"``: by default 5,110 of the published
-        human head (CAGE, GM12878), the first of a smaller head, and for trunks without tracks a
-        new one (not for ``"baseline"``).
+        Track of ``"baseline"`` and ``"pair_classification"``: by default 5,110 of Enformer's
+        published human head (CAGE, GM12878), the first of a smaller head, and for other trunks a
+        new one (``"baseline"`` wants to be told).
     freeze
         None, ``"trunk"``, or one of ``trunk.parts`` (Enformer: ``"cnn"``, ``"transformer"``).
     batch_norm
@@ -325,8 +326,8 @@ class PersonalExpression(PersonalPredict, OmicModel):
         haplotypes
             Haplotypes to attach; without them pass some to :meth:`predict`.
         trunk
-            A trunk of the same kind and size, where it is no :class:`omicllm.nn.Enformer`; its
-            weights are replaced.
+            A trunk of the same kind and size, where it is no :class:`omicllm.nn.Enformer` or
+            :class:`omicllm.nn.Borzoi`; its weights are replaced.
         accelerator, device
             Where to put the model.
 
@@ -343,32 +344,34 @@ class PersonalExpression(PersonalPredict, OmicModel):
 
     def _attributes_to_save(self) -> dict[str, Any]:
         trunk = self.module.trunk
-        known = (
-            {"enformer": trunk.hparams} if isinstance(trunk, Enformer) else {"other": trunk.name}
-        )
+        own = isinstance(trunk, (Enformer, Borzoi))
+        known = {trunk.name: trunk.hparams} if own else {"other": trunk.name}
         return {"genes": self.genes_, "trunk": known, "length": self.length_}
 
 
 def _track(trunk: Any, track: int | None, strategy: str) -> int | None:
     """The track that a strategy reads; None for a new one."""
-    n = dict(getattr(trunk, "hparams", {}).get("output_heads", {})).get("human", 0)
-    if not n and hasattr(trunk, "tracks") and not hasattr(trunk, "hparams"):
-        n = 1
-    if track is None and n:
-        track = GM12878 if n > GM12878 else 0
+    heads = getattr(trunk, "hparams", {}).get("output_heads", {})
+    n = heads.get("human", 0) if isinstance(trunk, (Enformer, Borzoi)) else None
+    if track is None and n and isinstance(trunk, Enformer):
+        return GM12878 if n > GM12878 else 0
     if track is None and strategy == "baseline":
+        has = hasattr(trunk, "tracks") and n != 0
         msg = f"strategy='baseline' reads a track, but {trunk.name} has none."
+        if has:
+            msg = f"strategy='baseline' reads a track of {trunk.name}: say which with track=."
         raise ValueError(msg)
-    if track is not None and n and "output_heads" in getattr(trunk, "hparams", {}) and track >= n:
+    if track is not None and n is not None and not 0 <= track < n:
         msg = f"track must lie below {n}, the number of human tracks, not {track}."
         raise ValueError(msg)
     return track
 
 
 def _rebuilt(described: Mapping[str, Any], trunk: Any) -> Any:
-    """The trunk of a saved model: an Enformer of the same sizes, or the one that was passed."""
-    if "enformer" in described:
-        return Enformer(**described["enformer"])
+    """The trunk of a saved model: one of ours of the same sizes, or the one that was passed."""
+    for kind in (Enformer, Borzoi):
+        if kind.name in described:
+            return kind(**described[kind.name])
     if trunk is None:
         msg = f"The model was trained on the trunk {described['other']!r}: pass it with trunk=."
         raise ValueError(msg)

@@ -105,7 +105,7 @@ class SPAMStore(OmicModel):
         for argument, key in (("section_key", section_key), ("patient_key", patient_key)):
             if key is not None:
                 inputs.obs_column(adata, key, argument=argument)
-        read_tissue(adata, arguments["setup_args"] if "setup_args" in arguments else arguments)
+        read_tissue(adata, arguments["setup_args"])
         inputs.matrix(adata, layer)
         fields = [LayerField("X", layer, is_count_data=False, correct_data_format=False)]
         manager = AnnDataManager(fields=fields, setup_method_args=arguments)
@@ -265,7 +265,7 @@ class SPAMStore(OmicModel):
         if self.context_ is not None and self.intervals_ is not None:
             out |= {f"context.{k}": getattr(self.context_, k) for k in _CONTEXT}
             out |= {f"intervals.{k}": getattr(self.intervals_, k) for k in _INTERVAL}
-            out |= {"intervals.scale": self._scale, "reliability": self.reliability_}
+            out |= {"reliability": self.reliability_}
         return out
 
     def _restore_arrays(self, arrays: dict[str, np.ndarray]) -> None:
@@ -279,7 +279,6 @@ class SPAMStore(OmicModel):
         if "reliability" in arrays:
             self.reliability_ = arrays["reliability"]
             context, interval = under("context."), under("intervals.")
-            self._scale = interval.pop("scale")
             self.context_ = TissueContext(self.regression_.axes_, **context)
             self.intervals_ = Intervals(**interval, level=self._level)
 

@@ -6,8 +6,8 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "AutoWeighted": "losses",
+        "Borzoi": "borzoi",
         "Enformer": "enformer",
-        "FOUNDATION_ENCODERS": "foundation",
         "GenomeTrunk": "genome_trunk",
         "ImageCritic": "memory_attention",
         "ImageProjection": "projection",

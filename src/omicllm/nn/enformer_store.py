@@ -1,4 +1,4 @@
-"""Published checkpoints of the Enformer."""
+"""Published checkpoints of Enformer and Borzoi."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ if TYPE_CHECKING:
 
     import torch
 
-#: What a config.json may say about the network.
-_SIZES = (
-    "dim", "depth", "heads", "attn_dim_key", "num_downsamples", "dim_divisible_by",
-    "output_heads", "dropout_rate", "attn_dropout", "pos_dropout",
-)  # fmt: skip
 #: Buffers of that package that are not weights of ours.
 _IGNORED = ("_trunk.", "dummy", "tf_gammas")
 
 
 class EnformerStore:
-    """Loading weights in the layout of enformer-pytorch."""
+    """Loading weights in the layout of enformer-pytorch and borzoi-pytorch."""
+
+    #: What a ``config.json`` may say about the network.
+    sizes: tuple[str, ...] = (
+        "dim", "depth", "heads", "attn_dim_key", "num_downsamples", "dim_divisible_by",
+        "output_heads", "dropout_rate", "attn_dropout", "pos_dropout",
+    )  # fmt: skip
 
     @classmethod
     def from_pretrained(
-        cls, path: str | Path, *, allow_download: bool = False, **sizes: Any
+        cls, path: str | Path, *, allow_download: bool = False, **arguments: Any
     ) -> Any:
         """Make a trunk with published weights.
 
@@ -39,7 +40,7 @@ class EnformerStore:
             ``"EleutherAI/enformer-official-rough"`` (CC BY 4.0).
         allow_download
             Fetch the folder from the hub.
-        sizes
+        arguments
             Arguments that replace those of ``config.json``.
 
         Raises
@@ -51,7 +52,7 @@ class EnformerStore:
         """
         config, weights = pretrained_files(path, allow_download=allow_download)
         described = json.loads(config.read_text())
-        model: Any = cls(**{**{k: described[k] for k in _SIZES if k in described}, **sizes})
+        model: Any = cls(**{**{k: described[k] for k in cls.sizes if k in described}, **arguments})
         model.load_weights(read_weights(weights))
         return model
 
@@ -61,7 +62,7 @@ class EnformerStore:
         Parameters
         ----------
         state
-            A state dict of enformer-pytorch, or of this class.
+            A state dict of the published package, or of this class.
 
         Raises
         ------

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from omicllm.genome import tokens as nucleotides
+from omicllm.nn.borzoi import Borzoi
 from omicllm.nn.enformer import Enformer
 from omicllm.nn.genome_input import as_one_hot
 
@@ -220,7 +221,7 @@ def load_trunk(model: Any, *, allow_download: bool = False) -> Any:
     ----------
     model
         A :class:`GenomeTrunk`; or the folder of a checkpoint (its ``config.json`` says whether it
-        is an Enformer or a model of transformers); or, with `allow_download`, a name on the hub.
+        is an Enformer, a Borzoi or a model of transformers); or, with `allow_download`, a name on the hub.
     allow_download
         Fetch from the Hugging Face hub.
 
@@ -242,10 +243,14 @@ def load_trunk(model: Any, *, allow_download: bool = False) -> Any:
             if not config.is_file():
                 msg = f"There is no config.json in {folder}: pass the folder of a checkpoint."
                 raise FileNotFoundError(msg)
-            enformer = json.loads(config.read_text()).get("model_type") == "enformer"
+            named = str(json.loads(config.read_text()).get("model_type"))
         else:
-            enformer = "enformer" in str(model).lower()
-        kind: Any = Enformer if enformer else TransformersTrunk
+            named = str(model).lower()
+        kind: Any = TransformersTrunk
+        if "enformer" in named:
+            kind = Enformer
+        elif "borzoi" in named:
+            kind = Borzoi
         return kind.from_pretrained(model, allow_download=allow_download)
     needed = ("name", "dim", "bin_size", "length_multiple", "max_len", "embed")
     absent = [n for n in needed if not hasattr(model, n)]

@@ -136,17 +136,20 @@ class KmerTrunk(nn.Module):
             msg = "A model of k-mers reads tokens, not one-hot rows: no gradient by base."
             raise TypeError(msg)
         n_bins = -(-rows.shape[1] // self.bin_size)
-        ids = np.zeros((len(rows) * n_bins, _TOKENS + 2), dtype=np.int64)
-        place = 0
-        for row in rows:
-            for piece in np.array_split(row[row >= 0], n_bins):
-                words = self.tokenizer.from_codes(_CODES[np.minimum(piece, 4)])
-                if not len(words):
-                    msg = f"A sequence is shorter than a word of {self.tokenizer.k} bases."
-                    raise ValueError(msg)
-                ids[place, 0], ids[place, len(words) + 1] = CLS, SEP
-                ids[place, 1 : len(words) + 1] = words
-                place += 1
-        ids = ids[:, : int((ids != 0).sum(axis=1).max())]
+        words: list[np.ndarray] = []
+        bins = np.zeros((len(rows), n_bins), dtype=np.int64)
+        for i, row in enumerate(rows):
+            bases = _CODES[np.minimum(row[row >= 0], 4)]
+            pieces = np.array_split(bases, max(1, -(-len(bases) // self.bin_size)))
+            # A shorter sequence has fewer pieces: some are the embedding of several bins.
+            bins[i] = len(words) + np.arange(n_bins) * len(pieces) // n_bins
+            words += [self.tokenizer.from_codes(piece) for piece in pieces]
+        if min(map(len, words)) == 0:
+            msg = f"A sequence is shorter than a word of {self.tokenizer.k} bases."
+            raise ValueError(msg)
+        ids = np.zeros((len(words), max(map(len, words)) + 2), dtype=np.int64)
+        for out, own in zip(ids, words, strict=True):
+            out[0], out[len(own) + 1] = CLS, SEP
+            out[1 : len(own) + 1] = own
         where = next(self.bert.parameters()).device
-        return self.bert.pooled(torch.from_numpy(ids).to(where)).view(len(rows), n_bins, -1)
+        return self.bert.pooled(torch.from_numpy(ids).to(where))[torch.from_numpy(bins).to(where)]

@@ -107,7 +107,9 @@ class PersonalNetwork(nn.Module):
             module.requires_grad_(requires_grad=False)
         if freeze == "trunk" and self.head is None:
             # The track is all that is left to train.
-            self.trunk._heads.requires_grad_(requires_grad=True)
+            heads = [m for n, m in self.trunk.named_children() if n.endswith(("_head", "_heads"))]
+            for module in heads:
+                module.requires_grad_(requires_grad=True)
 
     def train(self, mode: bool = True) -> PersonalNetwork:  # noqa: FBT001, FBT002
         """Training mode, with batch norm and dropout as the arguments of the class say."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def relative_basis(n: int, n_features: int, *, device: torch.device | None = None) -> torch.Tensor:
@@ -54,6 +58,29 @@ def relative_basis(n: int, n_features: int, *, device: torch.device | None = Non
     return torch.cat([basis, torch.sign(signed)[:, None] * basis], dim=-1).float()
 
 
+def window_basis(n: int, n_features: int, *, device: torch.device | None = None) -> torch.Tensor:
+    """Central windows of the distance between two bins: float32 (2 n - 1, n_features).
+
+    Widths grow geometrically from one bin to n; then the same once more times the sign of the
+    distance.
+
+    Parameters
+    ----------
+    n
+        Number of bins; rows are the distances -(n - 1) to n - 1.
+    n_features
+        An even number.
+    device
+        Where to make it.
+    """
+    k = n_features // 2
+    signed = torch.arange(-n + 1, n, device=device, dtype=torch.float64)
+    rate = math.exp(math.log(n + 1) / k)
+    width = rate ** torch.arange(1, k + 1, device=device, dtype=torch.float64) - 1
+    basis = (width > signed.abs()[:, None]).to(torch.float64)
+    return torch.cat([basis, torch.sign(signed)[:, None] * basis], dim=-1).float()
+
+
 class RelativeAttention(nn.Module):
     """Attention whose scores are (q + u) k + (q + v) r, with r from the distance of two bins.
 
@@ -72,14 +99,18 @@ class RelativeAttention(nn.Module):
         Relative position features (:func:`relative_basis`).
     dropout, pos_dropout
         Of the weights, and of the position features.
+    basis
+        Function that makes the features.
     """
 
     def __init__(
         self, dim: int, *, heads: int, dim_key: int, dim_value: int, n_features: int,
         dropout: float = 0.0, pos_dropout: float = 0.0,
+        basis: Callable[..., torch.Tensor] = relative_basis,
     ) -> None:  # fmt: skip
         super().__init__()
         self.heads, self.n_features, self.scale = heads, n_features, dim_key**-0.5
+        self.make_basis = basis
         self.to_q = nn.Linear(dim, dim_key * heads, bias=False)
         self.to_k = nn.Linear(dim, dim_key * heads, bias=False)
         self.to_v = nn.Linear(dim, dim_value * heads, bias=False)
@@ -97,7 +128,7 @@ class RelativeAttention(nn.Module):
     def basis(self, n: int, device: torch.device) -> torch.Tensor:
         """Position features of `n` bins; those of the last length are kept."""
         if self._basis is None or self._basis[:2] != (n, device):
-            self._basis = n, device, relative_basis(n, self.n_features, device=device)
+            self._basis = n, device, self.make_basis(n, self.n_features, device=device)
         return self._basis[2]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

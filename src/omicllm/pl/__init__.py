@@ -10,6 +10,8 @@ __getattr__, __dir__, __all__ = attach(
         "compare_genes": "_compare_genes",
         "confusion": "_classify",
         "expression_agreement": "_expression_agreement",
+        "expression_calibration": "_expression_calibration",
+        "expression_maps": "_expression_maps",
         "few_shot": "_few_shot",
         "gene_attributions": "_classify",
         "gene_embedding": "_gene_embedding",

@@ -89,11 +89,13 @@ def expression_agreement(
         ax.axvline(0, color="0.85", linewidth=0.8, zorder=0)
     ax.scatter(x, y, s=14, color="#3b4cc0", alpha=0.6, linewidths=0)
     best = np.argsort(-y if signed else y)[:n_labels]
+    # Names stand in the corner beside the best genes, where no point lies, in the order of height.
+    corner = (0.05, 0.95, -0.055) if signed else (0.62, 0.06, 0.055)
     for place, i in enumerate(best):
-        # To the left, where there is room on either scale, at changing heights.
         ax.annotate(
-            str(wide.index[i]), (x[i], y[i]), xytext=(-6, (7, -9, 0)[place % 3]),
-            textcoords="offset points", ha="right", fontsize=8,
+            str(wide.index[i]), (x[i], y[i]), xytext=(corner[0], corner[1] + place * corner[2]),
+            textcoords="axes fraction", va="center", fontsize=8,
+            arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkB": 2},
         )  # fmt: skip
     name = {"pearson": "Pearson correlation", "spearman": "Spearman correlation", "mse": "MSE",
             "mae": "MAE", "rvd": "relative variance distance"}[score]  # fmt: skip

@@ -72,9 +72,10 @@ def image_features(
         ``"classical"`` (default): 84 features of colour, stains, texture, edges and nuclei at two
         scales. ``"simclr"``: a small network trained on the object's own patches (those of rows
         whose `split_key` is ``"train"``, where there is such a column). A published foundation
-        model by name, with `weights`: :data:`omicllm.nn.FOUNDATION_ENCODERS` lists them. A torch
-        module or a function from patches (uint8, n x p x p x 3) to features (n, d). Or the name
-        of features that lie in `obsm` already (``"X_uni"``).
+        model, with `weights`: ``"uni"``, ``"uni2_h"``, ``"hoptimus0"``, ``"hoptimus1"``,
+        ``"h0_mini"``, ``"virchow"``, ``"virchow2"``, ``"gigapath"``, ``"phikon"``, ``"plip"``,
+        ``"conch"``. A torch module or a function from patches (uint8, n x p x p x 3) to features
+        (n, d). Or the name of features that lie in `obsm` already (``"X_uni"``).
     weights
         Local file (safetensors, or a PyTorch file of tensors alone) of a foundation model, or of
         ``"simclr"`` as `save` wrote it.
@@ -86,9 +87,9 @@ def image_features(
         in [0, 1], channels first, standardised by the mean and deviation of ImageNet (foundation
         models: as published).
     image
-        Image instead of those in ``uns["spatial"]``: an array (H, W, 3), a file, an image element
-        of SpatialData; or a dict of them by section. Coordinates are then its pixels, unless
-        `alignment` says otherwise.
+        Image instead of those in ``uns["spatial"]``: an array (H, W, 3), a file, a SpatialData
+        with one image or an image element of it; or a dict of these by section. Coordinates are
+        then its pixels, unless `alignment` says otherwise.
     patches
         Patches cut before: array (n_obs, h, w, 3), or the name of one in `obsm`.
     patch_map

@@ -34,7 +34,7 @@ def tiles(
     Parameters
     ----------
     image
-        Array (H, W, 3), a file, or an image element of SpatialData.
+        Array (H, W, 3), a file, a SpatialData with one image, or an image element of it.
     mpp
         Micrometres per pixel of the image.
     size_um
@@ -44,8 +44,8 @@ def tiles(
     min_tissue
         Smallest share of tissue in a tile that is kept.
     mask
-        Bool (h, w) of any resolution: where the tissue is. By default it is found by optical
-        density (Otsu's threshold on the smoothed image, small pieces and holes dropped).
+        Bool (h, w) of any resolution: where the tissue is. By default it is what is
+        denser than glass on the smoothed image, small pieces and holes dropped.
     name
         Name of the slide: its library in ``uns["spatial"]`` and ``obs["section"]``.
     keep_image

@@ -239,7 +239,16 @@ def _membership(
 
 
 def opened(image: Any) -> Any:
-    """An image given as an array, a file, or an image element of SpatialData."""
+    """An image given as an array, a file, a SpatialData with one image, or an element of it."""
+    images = getattr(image, "images", None)
+    if images is not None and hasattr(image, "tables"):
+        if len(images) != 1:
+            msg = (
+                f"The SpatialData holds {len(images)} images ({checks.listed(images)}): pass one "
+                "of them, image=sdata.images[name]."
+            )
+            raise ValueError(msg)
+        image = next(iter(images.values()))
     if isinstance(image, (str, Path)):
         from skimage.io import imread
 

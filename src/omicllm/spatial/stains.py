@@ -92,6 +92,22 @@ def tissue_threshold(dense: np.ndarray) -> float:
     return float(np.clip(otsu(dense), _GLASS, _STAINED))
 
 
+#: Pale tissue is this much denser than the glass beside it.
+_PALE = 0.03
+
+
+def glass_limit(dense: np.ndarray) -> float:
+    """Optical density that glass stays below: its commonest value and a margin.
+
+    Otsu's threshold would count pale tissue as glass; the peak of the values below it is glass,
+    where there is any. An image full of tissue has that peak far above what glass can be.
+    """
+    below = dense[dense <= otsu(dense)]
+    count, edges = np.histogram(below, bins=60)
+    peak = int(count.argmax())
+    return float(np.clip((edges[peak] + edges[peak + 1]) / 2 + _PALE, _GLASS, _STAINED))
+
+
 def tissue_mask(image: np.ndarray, *, smooth: float = 2.0, smallest: float = 1e-3) -> np.ndarray:
     """Where an image holds tissue.
 
@@ -111,7 +127,7 @@ def tissue_mask(image: np.ndarray, *, smooth: float = 2.0, smallest: float = 1e-
     from scipy import ndimage
 
     dense = ndimage.gaussian_filter(density(image), smooth)
-    mask = dense > tissue_threshold(dense)
+    mask = dense > glass_limit(dense)
     least = smallest * mask.size
     for value in (True, False):
         label, n = ndimage.label(mask == value)

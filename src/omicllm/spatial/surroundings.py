@@ -8,12 +8,14 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-#: Radii, in spacings of the array, at which the tissue around an observation is described.
-_RADII = (1.6, 3.0, 6.0)
+#: Radii, in spacings, at which the tissue around is described; no distance of a square array.
+_RADII = (1.6, 3.1, 6.2)
 #: Columns of :func:`position_features`.
 N_POSITION = 2 * len(_RADII) + 3
 #: An empty place of the section is at least this far from any observation, in spacings.
 _EMPTY = 1.3
+#: Further neighbours that are looked at, among which ties are broken.
+_TIES = 8
 #: Most empty places that are looked for along an axis.
 _MAX_GRID = 400
 
@@ -119,11 +121,15 @@ def neighbors(coords: np.ndarray, sections: np.ndarray, k: int = 12) -> Neighbor
         if here < 1:
             continue
         xy = np.asarray(coords[rows], dtype=np.float64)
-        distance, near = cKDTree(xy).query(xy, here + 1)
-        # Observations that share a place may hide one from its own list: the last is dropped then.
-        own = near == np.arange(len(rows))[:, None]
-        own[~own.any(axis=1), -1] = True
-        near, distance = (v[~own].reshape(len(rows), here) for v in (near, distance))
+        asked = min(here + 1 + _TIES, len(rows))
+        distance, near = cKDTree(xy).query(xy, asked)
+        # In a regular array many are equally far: the choice follows places, not the order of rows.
+        distance = np.where(near == np.arange(len(rows))[:, None], -1.0, distance)
+        order = np.lexsort((xy[near, 1], xy[near, 0], np.round(distance, 6)), axis=1)
+        # The observation itself comes first; where many share its place it may be missing.
+        order = order[:, 1 : here + 1]
+        near, distance = (np.take_along_axis(v, order, axis=1) for v in (near, distance))
+        distance = np.maximum(distance, 0.0)
         scale = max(float(np.median(distance[:, -1])), 1e-6)
         index[rows, :here] = rows[near]
         weight[rows, :here] = np.exp(-0.5 * (distance / scale) ** 2)

@@ -38,7 +38,7 @@ def calibration(
     -------
     dict with ``confidence``, ``accuracy`` and ``count`` of each bin that holds rows, ``lower``
     (its lower edge), and the numbers ``ece`` (expected calibration error: mean over rows of
-    |accuracy - confidence| of their bin), ``brier`` and ``log_loss``.
+    ``abs(accuracy - confidence)`` of their bin), ``brier`` and ``log_loss``.
 
     References
     ----------

@@ -34,18 +34,18 @@ class Sums:
 
         _, code = np.unique(blocks, return_inverse=True)
         code = code.ravel()
-        n_blocks = int(code.max()) + 1
-        pred, truth = np.asarray(pred, dtype=np.float64), np.asarray(truth, dtype=np.float64)
-        ranks = [rankdata(v, axis=0) / len(v) - 0.5 for v in (pred, truth)]
-        values = np.zeros((n_blocks, 11, pred.shape[1]))
-        absolute = np.abs(pred - truth)
-        # Both less the mean truth: differences stay, and squares keep their digits.
-        middle = truth.mean(axis=0)
-        pairs = [(pred - middle, truth - middle), (ranks[0], ranks[1])]
-        for half, (p, t) in enumerate(pairs):
-            for i, v in enumerate((p, t, p * p, t * t, p * t)):
-                _add(values[:, 5 * half + i], code, v)
-        _add(values[:, 10], code, absolute)
+        n_blocks, g = int(code.max()) + 1, pred.shape[1]
+        values = np.zeros((n_blocks, 11, g))
+        for start in range(0, g, _GENES_AT_ONCE):
+            genes = slice(start, start + _GENES_AT_ONCE)
+            p, t = (np.asarray(v[:, genes], dtype=np.float64) for v in (pred, truth))
+            # Both less the mean truth: differences stay, and squares keep their digits.
+            middle = t.mean(axis=0)
+            ranks = [rankdata(v, axis=0) / len(v) - 0.5 for v in (p, t)]
+            for half, (a, b) in enumerate(((p - middle, t - middle), tuple(ranks))):
+                for k, v in enumerate((a, b, a * a, b * b, a * b)):
+                    _add(values[:, 5 * half + k, genes], code, v)
+            _add(values[:, 10, genes], code, np.abs(p - t))
         return cls(np.bincount(code, minlength=n_blocks).astype(np.float64), values)
 
     def scores(self, weights: np.ndarray | None = None) -> np.ndarray:
@@ -176,7 +176,10 @@ def section_scores(
 def _scored(pred: np.ndarray, truth: np.ndarray, blocks: np.ndarray) -> tuple[Sums, np.ndarray]:
     """Sums over the genes that were predicted everywhere, and scores (5, g), NaN for the others."""
     known = np.isfinite(pred).all(axis=0)
-    sums = Sums.of(pred[:, known], truth[:, known], blocks)
+    if not known.all():
+        sums = Sums.of(pred[:, known], truth[:, known], blocks)
+    else:  # spares a copy of both
+        sums = Sums.of(pred, truth, blocks)
     scores = np.full((len(SCORES), pred.shape[1]), np.nan)
     scores[:, known] = sums.scores()[0]
     return sums, scores

@@ -32,6 +32,9 @@ _ONE_PATIENT = 2 / 3
 DEPTH_SPREAD = 1.5
 _MAX_COMPONENTS = 256
 _MAX_CENTRES = 2000
+#: Shuffles of the image features, rows they are done on, and standard deviations above their gain
+#: from which features count as linked to expression.
+_N_SHUFFLES, _MAX_TEST, _LINK_SD = 19, 1000, 4.0
 
 
 def _centred(values: np.ndarray, sections: np.ndarray) -> np.ndarray:
@@ -59,6 +62,26 @@ def gaussian_kernel(X: np.ndarray, Z: np.ndarray) -> np.ndarray:
     """exp(-|x - z|^2 / (2 d)) of rows of d standardised features."""
     square = (X**2).sum(1)[:, None] + (Z**2).sum(1)[None] - 2 * X @ Z.T
     return np.exp(-np.maximum(square, 0) / (2 * max(1, X.shape[1])))
+
+
+def _held_out_gain(X: np.ndarray, S: np.ndarray, w: np.ndarray, groups: np.ndarray) -> float:
+    """Weighted cross-moment of held-out guesses and truths, in units of the size of the guesses.
+
+    For one penalty, the mean square of a feature: what is compared are features and their shuffles.
+    """
+    cross, square = 0.0, 0.0
+    for g in np.unique(groups):
+        out = groups == g
+        if out.all():
+            return 0.0
+        root = np.sqrt(w[~out])[:, None]
+        A = (root * X[~out]).T
+        B = np.linalg.solve(A @ A.T + len(X) * np.eye(len(A)), A @ (root * S[~out]))
+        guess = X[out] @ B
+        guess, truth = guess - guess.mean(axis=0), S[out] - S[out].mean(axis=0)
+        cross += float((w[out, None] * guess * truth).sum())
+        square += float((w[out, None] * guess**2).sum())
+    return cross / np.sqrt(max(square, 1e-300))
 
 
 @dataclass
@@ -105,7 +128,10 @@ class ProgramRegression:
     axes_
         (g, k) programs.
     gain_
-        (k,) share of the variance of each program that held-out groups explain.
+        (k,) share of the variance of each program that is explained in held-out groups.
+    linked_
+        1, or 0 where image features explain held-out groups no better than shuffled ones do:
+        predictions are then the means of training.
     out_of_fold_, depth_out_of_fold_
         Program scores (n, k) and relative log depth (n,) of training rows, from models that did
         not see their group.
@@ -175,7 +201,8 @@ class ProgramRegression:
             member, out = self._member(kind, used, design, scores, w, rng)
             self.members_.append(member)
             held.append(out)
-        mean = np.mean(held, axis=0)
+        self.linked_ = self._linked(design["own"], scores, w, sections, rng)
+        mean = np.mean(held, axis=0) * self.linked_
         cross, square, total_ss = self._moments(mean[None], scores, w)
         shrink = np.clip(cross[0] / np.maximum(square[0], 1e-12), 0, 1)
         for member in self.members_:
@@ -188,8 +215,32 @@ class ProgramRegression:
         self.depth_member_, out = self._member(
             "linear", ("own", "position"), design, depth, wd, rng, shrink=False, slack=0.0
         )
-        self.depth_out_of_fold_ = out[:, 0]
+        self.depth_member_.coefficients = self.depth_member_.coefficients * self.linked_
+        self.depth_out_of_fold_ = out[:, 0] * self.linked_
         return self
+
+    def _linked(
+        self, X: np.ndarray, S: np.ndarray, w: np.ndarray, sections: np.ndarray,
+        rng: np.random.Generator,
+    ) -> float:  # fmt: skip
+        """1 where image features explain held-out programs better than shuffled ones do, else 0.
+
+        Without it, places alone would be read, and chance in smooth patterns would be predicted.
+        """
+        rows = np.arange(len(X))
+        if len(rows) > _MAX_TEST:
+            rows = np.sort(rng.choice(len(rows), _MAX_TEST, replace=False))
+        X, S, w, sections = X[rows], S[rows], w[rows], sections[rows]
+        groups = self.groups_[rows] % 3
+        found = _held_out_gain(X, S, w, groups)
+        null = np.empty(_N_SHUFFLES)
+        for i in range(_N_SHUFFLES):
+            order = np.arange(len(X))
+            for s in np.unique(sections):
+                mine = np.flatnonzero(sections == s)
+                order[mine] = rng.permutation(mine)
+            null[i] = _held_out_gain(X[order], S, w, groups)
+        return float(found > null.mean() + _LINK_SD * null.std())
 
     def _member(
         self, kind: str, used: tuple[str, ...], design: dict[str, np.ndarray], S: np.ndarray,

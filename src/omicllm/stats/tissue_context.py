@@ -126,9 +126,7 @@ class TissueContext:
             out[:, mine] = np.exp(-distance / length) @ np.linalg.solve(K, scores[:, mine])
         return predicted + offset + out @ self.axes.T
 
-    def condition(
-        self, predicted: np.ndarray, values: np.ndarray, genes: np.ndarray
-    ) -> np.ndarray:
+    def condition(self, predicted: np.ndarray, values: np.ndarray, genes: np.ndarray) -> np.ndarray:
         """Correct predictions by genes that were measured in all observations of the section.
 
         Parameters

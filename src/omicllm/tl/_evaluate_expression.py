@@ -135,7 +135,7 @@ def evaluate_expression(
         raise ValueError(msg)
     if len(shared_genes) < frame.shape[1]:
         logger.info("%d predicted genes were not measured", frame.shape[1] - len(shared_genes))
-    guess = frame[shared_genes].to_numpy(dtype=np.float64)
+    guess = frame[shared_genes].to_numpy(dtype=np.float32, copy=True)
     columns = pd.Index(names).get_indexer(shared_genes)
     if input == "auto":
         input = _kind(source, truth, guess)
@@ -153,7 +153,7 @@ def evaluate_expression(
         msg = "Every prediction is NaN, so there is nothing to score."
         raise ValueError(msg)
     values = shared.expression(source, truth, input)
-    measured = values[:, columns].toarray()
+    measured = values[:, columns].astype(np.float32).toarray()
     ridge, origin = _ridge(
         source, rows, values[:, columns], shared_genes, fold, reference, truth, input, use_rep,
         baseline_key, sections, patients, coords, (section_key, patient_key, spatial_key),
@@ -247,7 +247,7 @@ def _ridge(
     keys: tuple[str | None, str | None, str],
 ) -> tuple[np.ndarray, str]:  # fmt: skip
     """Predictions of the tuned ridge (n_obs, genes), NaN where there are none, and their origin."""
-    out = np.full((source.n_obs, len(genes)), np.nan)
+    out = np.full((source.n_obs, len(genes)), np.nan, dtype=np.float32)
     if reference is not None:
         names = inputs.gene_names(reference)
         index = pd.Index(names).get_indexer(genes)
@@ -274,7 +274,7 @@ def _ridge(
     if fold is None and f"{baseline_key}_ridge" in source.obsm and "genes" in entry:
         index = pd.Index([str(g) for g in entry["genes"]]).get_indexer(genes)
         known = index >= 0
-        stored = np.asarray(source.obsm[f"{baseline_key}_ridge"], dtype=np.float64)
+        stored = np.asarray(source.obsm[f"{baseline_key}_ridge"])
         out[:, known] = stored[:, index[known]]
         out[~rows] = np.nan
         return out, "stored"

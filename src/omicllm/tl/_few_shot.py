@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy as copies
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,12 +11,12 @@ import pandas as pd
 from omicllm._core import checks, docs, inputs, results
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger, progress
-from omicllm.genome.sequence_classifiers import BASELINES
 from omicllm.pp._sequences import sequences_of
 from omicllm.stats.class_scores import classification_scores
+from omicllm.tl._few_shot_models import compared, makes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -32,7 +31,8 @@ def few_shot(
     *,
     shots: int | Sequence[int] | None = None,
     n_draws: int = 10,
-    models: Mapping[str, Any] | Sequence[Any] | None = None,
+    models: Mapping[str, Any] | Sequence[Any] | None = ("kernels",),
+    combine: bool = True,
     sequence_key: str = "sequence",
     labels_key: str = "label",
     split_key: str = "split",
@@ -61,10 +61,19 @@ def few_shot(
         Random draws for each number of shots. The sequences of fewer shots are among those of
         more, in the same draw.
     models
-        Name -> model, or a list of models (named by their classes). A model has
-        ``fit(sequences, labels)`` and ``predict_proba(sequences)``, with columns in the order of
-        its ``classes_``, or of the sorted labels where it has none. Each fit works on a deep copy;
-        a class or function is called for a new model instead.
+        Name -> model, or a list of models (named by their classes):
+
+        - ``"kernels"``: :class:`omicllm.genome.KernelClassifier`, words, regions and positions
+          weighted by cross-validation inside the shots. It is the default.
+        - any object with ``fit(sequences, labels)`` and ``predict_proba(sequences)``, with
+          columns in the order of its ``classes_``, or of the sorted labels where it has none. Each
+          fit works on a deep copy; a class or function is called for a new model instead. A
+          :class:`omicllm.model.GeneMaskLM` is fine-tuned in this way.
+        - a :class:`omicllm.nn.GenomeTrunk`, such as a model of transformers in
+          :class:`omicllm.nn.TransformersTrunk`: kernel logistic regression on its embeddings.
+    combine
+        Compare each language model a second time, as ``<name>+kernels``: its embeddings (before
+        fine-tuning) as one more view of ``"kernels"``.
     sequence_key, labels_key
         Columns of `obs` with sequences and classes; rows without a label are left out.
     split_key
@@ -112,7 +121,7 @@ def few_shot(
     source = inputs.resolve(adata, mod)
     checks.whole_number("n_draws", n_draws)
     generator = rngs.generator(rng)
-    makers = {name: (cls, True) for name, cls in BASELINES.items()} | _models(models)
+    makers = compared(models, combine=combine)
     sequences = np.array(sequences_of(source, sequence_key), dtype=object)
     codes, labels, classes = _labels(source, labels_key)
     train, held_out = _rows(source, split_key, test, codes)
@@ -143,7 +152,7 @@ def few_shot(
         for name, (maker, baseline) in makers.items():
             # Models that draw random numbers of the global kind give the same for the same seed.
             with rngs.isolated(draw):
-                model = maker() if _makes(maker) else copies.deepcopy(maker)
+                model = maker() if makes(maker) else copies.deepcopy(maker)
                 model.fit(sequences[chosen].tolist(), labels[chosen])
                 proba = _aligned(
                     name, model, model.predict_proba(sequences[scored].tolist()), classes
@@ -164,7 +173,7 @@ def few_shot(
         "tl.few_shot",
         {},
         {
-            "shots": wanted, "n_draws": n_draws, "models": list(makers),
+            "shots": wanted, "n_draws": n_draws, "models": list(makers), "combine": combine,
             "sequence_key": sequence_key, "labels_key": labels_key, "split_key": split_key,
             "test": test, "rng": rngs.recorded(rng),
         },
@@ -175,33 +184,6 @@ def few_shot(
         key_added,
     )  # fmt: skip
     return results.write(adata, result, mod=mod, copy=copy)
-
-
-def _makes(maker: Any) -> bool:
-    """Whether it makes models, being a class or a function, and is none itself."""
-    return isinstance(maker, type) or not hasattr(maker, "fit")
-
-
-def _models(models: Any) -> dict[str, tuple[Any, bool]]:
-    """Name -> (model or maker, False)."""
-    if models is None:
-        return {}
-    if isinstance(models, Mapping):
-        named = [(str(name), model) for name, model in models.items()]
-    else:
-        given = list(models) if isinstance(models, (list, tuple)) else [models]
-        named = [(getattr(m, "__name__", type(m).__name__), m) for m in given]
-    out: dict[str, tuple[Any, bool]] = {}
-    for name, model in named:
-        if name in BASELINES or name in out:
-            msg = f"The name {name!r} is taken: pass models as a dict with names of their own."
-            raise ValueError(msg)
-        lacks = [m for m in ("fit", "predict_proba") if not callable(getattr(model, m, None))]
-        if lacks and not (callable(model) and len(lacks) == 2):
-            msg = f"The model {name!r} lacks {' and '.join(lacks)}(sequences, ...)."
-            raise TypeError(msg)
-        out[name] = (model, False)
-    return out
 
 
 def _labels(source: AnnData, key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -164,7 +164,7 @@ def histology_baselines(
     columns, predicted, summary = _predict(
         options, X, values, sections, patients, coords, folds, wanted, n_top, rgb
     )
-    truth = values[:, columns].toarray()
+    truth = values[:, columns].astype(np.float32).toarray()
     blocks = shared.blocks_of(coords, sections, 25)
     rows, per_gene = scored(
         predicted, truth, sections, blocks, n_boot=n_boot, level=level, rng=generator
@@ -180,7 +180,7 @@ def histology_baselines(
     result = results.Result(
         "tl.histology_baselines",
         {
-            "obsm:{root}_ridge": predicted["ridge"].astype(np.float32),
+            "obsm:{root}_ridge": predicted["ridge"],
             "var:{root}_pearson": per_var["pearson"],
             "var:{root}_mse": per_var["mse"],
         },
@@ -226,7 +226,9 @@ def _predict(
         )  # fmt: skip
         at = np.array([where[int(c)] for c in own])
         for method, guess in found.items():
-            full = predicted.setdefault(method, np.full((len(X), len(columns)), np.nan))
+            full = predicted.setdefault(
+                method, np.full((len(X), len(columns)), np.nan, dtype=np.float32)
+            )
             full[np.ix_(fold.test, at)] = guess
         rows.append(
             {

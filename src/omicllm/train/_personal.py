@@ -232,6 +232,10 @@ class PersonalPlan(pl.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
+    def on_train_start(self) -> None:
+        """Training mode: Lightning leaves modules in the mode they are in."""
+        self.network.train()
+
     def training_step(self, batch: Batch, _: int) -> torch.Tensor:
         """Loss of a batch."""
         tokens, index, target = batch

@@ -1,0 +1,188 @@
+"""Likeness of sequences: by the words in them, by words in regions, and by words at positions.
+
+Each class is fitted to training sequences (which fixes scales and, for positions, the common
+width) and then gives kernels: 1 for equal, towards 0 for unlike sequences.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from omicllm.genome.kmers import base_codes, kmer_numbers
+from omicllm.genome.sequence_classifiers import aligned_codes, position_words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+#: Rows whose kernel is computed at once.
+_BLOCK = 2048
+
+
+class Gaussian:
+    """Kernel exp(-d / 2) on blocks of features, d the mean over blocks of squared distances.
+
+    Every block is centred and scaled so that its mean squared norm over training rows is 1 (a mean
+    squared distance of 2), so each counts alike, whatever its size.
+    """
+
+    _fitted: list[tuple[np.ndarray, float]]
+
+    def blocks(self, sequences: Sequence[str]) -> list[tuple[float, np.ndarray]]:
+        """Weight and features (n, d) of each block; weights add up to 1."""
+        raise NotImplementedError
+
+    def fit(self, sequences: Sequence[str]) -> np.ndarray:
+        """Kernel of the training sequences (n, n)."""
+        blocks = self.blocks(sequences)
+        self._fitted = []
+        for _, X in blocks:
+            mean = X.mean(axis=0)
+            size = float(np.sqrt(((X - mean) ** 2).sum(axis=1).mean()))
+            self._fitted.append((mean, size if size > 1e-9 else 1.0))
+        self._train = self._scaled(blocks)
+        return self._kernel(self._train)
+
+    def between(self, sequences: Sequence[str]) -> np.ndarray:
+        """Kernel of other sequences (m, n) with the training ones."""
+        out = np.empty((len(sequences), len(self._train)))
+        for i in range(0, len(sequences), _BLOCK):
+            part = sequences[i : i + _BLOCK]
+            out[i : i + len(part)] = self._kernel(self._scaled(self.blocks(part)))
+        return out
+
+    def _scaled(self, blocks: list[tuple[float, np.ndarray]]) -> np.ndarray:
+        scaled = [
+            (np.sqrt(weight) / size) * (X - mean)
+            for (weight, X), (mean, size) in zip(blocks, self._fitted, strict=True)
+        ]
+        return np.concatenate(scaled, axis=1)
+
+    def _kernel(self, X: np.ndarray) -> np.ndarray:
+        Y = self._train
+        squared = (X**2).sum(axis=1)[:, None] + (Y**2).sum(axis=1) - 2 * (X @ Y.T)
+        return np.exp(-np.maximum(squared, 0).astype(np.float64) / 2)
+
+
+class Words(Gaussian):
+    """Words of 1 to 6 bases, of either strand, wherever they are.
+
+    Square roots of counts, so that distances are Hellinger distances; a word and its reverse
+    complement are one. Words of up to 4 bases count more than longer ones, most of which a short
+    sequence does not hold.
+    """
+
+    lengths = (1, 2, 3, 4, 5, 6)
+
+    def blocks(self, sequences: Sequence[str]) -> list[tuple[float, np.ndarray]]:
+        """One block for each length."""
+        codes = base_codes("N".join(sequences), other="unknown")
+        row = np.repeat(np.arange(len(sequences)), [len(s) + 1 for s in sequences])
+        out = []
+        for k in self.lengths:
+            counts = _counts(codes, row, k, len(sequences))
+            other = _other_strand(k)
+            merged = (counts + counts[:, other])[:, np.arange(4**k) <= other]
+            merged /= np.maximum(merged.sum(axis=1, keepdims=True), 1)
+            weight = 1 / 12 + (1 / 8 if k <= 4 else 0)
+            out.append((weight, np.sqrt(merged)))
+        return out
+
+
+class Regions(Words):
+    """Words as above, and words of 1 to 3 bases in eight overlapping regions, on this strand."""
+
+    n_regions = 8
+
+    def blocks(self, sequences: Sequence[str]) -> list[tuple[float, np.ndarray]]:
+        """Blocks of whole sequences, and one for each length in regions."""
+        out = [(weight / 2, X) for weight, X in super().blocks(sequences)]
+        n, last = len(sequences), self.n_regions - 1
+        codes = base_codes("N".join(sequences), other="unknown")
+        lengths = np.array([len(s) for s in sequences])
+        row = np.repeat(np.arange(n), lengths + 1)
+        start = np.concatenate([[0], np.cumsum(lengths + 1)[:-1]])
+        place = np.arange(len(row)) - start[row]
+        for k in (1, 2, 3):
+            # A word belongs to the two nearest regions, more to the nearer (linear).
+            at = last * place / np.maximum(lengths[row] - k, 1)
+            low = np.clip(at.astype(np.int64), 0, last - 1)
+            share = np.clip(at - low, 0, 1)
+            counts = _counts(codes, row * (last + 1) + low, k, n * (last + 1), 1 - share)
+            counts += _counts(codes, row * (last + 1) + low + 1, k, n * (last + 1), share)
+            counts = counts.reshape(n, -1)
+            counts /= np.maximum(counts.sum(axis=1, keepdims=True), 1)
+            out.append((1 / 6, np.sqrt(counts)))
+        return out
+
+
+class Positions:
+    """Words of 1 to 4 bases (3 in long sequences) that stand at the same place.
+
+    The weighted-degree kernel (Raetsch and Sonnenburg 2004) with equal weights: the share of
+    words in common; mean of its second and third power, so that combinations of places count.
+    Sequences are aligned at their centres.
+    """
+
+    def fit(self, sequences: Sequence[str]) -> np.ndarray:
+        """Kernel of the training sequences (n, n)."""
+        self._width = min(map(len, sequences))
+        self._k = 4 if self._width <= 200 else 3
+        self._train = self._features(sequences)
+        self._size = self._norm(self._train)
+        return self._kernel(self._train)
+
+    def between(self, sequences: Sequence[str]) -> np.ndarray:
+        """Kernel of other sequences (m, n) with the training ones."""
+        return self._kernel(self._features(sequences))
+
+    def _features(self, sequences: Sequence[str]) -> Any:
+        return position_words(aligned_codes(sequences, self._width), self._k)
+
+    @staticmethod
+    def _norm(X: Any) -> np.ndarray:
+        return np.sqrt(np.maximum(np.asarray(X.sum(axis=1)).ravel(), 1))
+
+    def _kernel(self, X: Any) -> np.ndarray:
+        shared = np.asarray((X @ self._train.T).todense(), dtype=np.float64)
+        share = shared / self._norm(X)[:, None] / self._size
+        return (share**2 + share**3) / 2
+
+
+class Features(Gaussian):
+    """Vectors that a model gives to sequences, such as the hidden states of a language model.
+
+    Parameters
+    ----------
+    embed
+        Maps a list of sequences to an array (n, d).
+    """
+
+    def __init__(self, embed: Callable[[list[str]], np.ndarray]) -> None:
+        self.embed = embed
+
+    def blocks(self, sequences: Sequence[str]) -> list[tuple[float, np.ndarray]]:
+        """One block."""
+        return [(1.0, np.asarray(self.embed(list(sequences)), dtype=np.float32))]
+
+
+def _counts(
+    codes: np.ndarray, row: np.ndarray, k: int, n_rows: int, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """How often each word of k bases starts in each row: float32 (n_rows, 4^k)."""
+    number = kmer_numbers(codes, k)
+    known = np.flatnonzero(number >= 0)
+    flat = row[known] * 4**k + number[known]
+    if weights is not None:
+        weights = weights[known]
+    counts = np.bincount(flat, weights=weights, minlength=n_rows * 4**k)
+    return counts.reshape(n_rows, 4**k).astype(np.float32)
+
+
+def _other_strand(k: int) -> np.ndarray:
+    """Number of the reverse complement of each word of k bases."""
+    power = 4 ** np.arange(k - 1, -1, -1)
+    digits = np.arange(4**k)[:, None] // power % 4
+    # A 0, T 1, C 2, G 3: the complement flips the last bit.
+    return ((digits ^ 1)[:, ::-1] * power).sum(axis=1)

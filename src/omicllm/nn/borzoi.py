@@ -1,0 +1,316 @@
+"""The Borzoi: convolutions to bins of 128 bases, transformer blocks, and back to 32 bases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from omicllm.nn.enformer import Residual, central
+from omicllm.nn.enformer_store import EnformerStore
+from omicllm.nn.genome_input import as_one_hot
+from omicllm.nn.relative_attention import RelativeAttention, window_basis
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+
+#: Channels of the convolutions before the transformer.
+WIDTHS = (512, 608, 736, 896, 1056, 1280)
+
+
+class ConvDna(nn.Module):
+    """The first convolution, and a pool over two."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv_layer = nn.Conv1d(4, dim, 15, padding=7)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (n, 4, length) to (n, dim, length / 2)."""
+        return nn.functional.max_pool1d(self.conv_layer(x), 2)
+
+
+class NormConv(nn.Module):
+    """Batch norm, GELU, convolution."""
+
+    def __init__(self, dim: int, dim_out: int, kernel_size: int = 1) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(dim, eps=1e-3)
+        self.conv_layer = nn.Conv1d(dim, dim_out, kernel_size, padding=kernel_size // 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (n, dim, bins) to (n, dim_out, bins)."""
+        return self.conv_layer(nn.functional.gelu(self.norm(x), approximate="tanh"))
+
+
+class Separable(nn.Module):
+    """A convolution of three bins within each channel, then one across channels."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv_layer = nn.Sequential(
+            nn.Conv1d(dim, dim, 3, padding=1, groups=dim, bias=False), nn.Conv1d(dim, dim, 1)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Any (n, dim, bins) in, the same out."""
+        return self.conv_layer(x)
+
+
+class Borzoi(EnformerStore, nn.Module):
+    """Sequence in, one vector per 32 bases out; and the published RNA-seq and other tracks.
+
+    Names of the weights are those of the package borzoi-pytorch, whose checkpoints load with
+    :meth:`from_pretrained`. A :class:`omicllm.nn.GenomeTrunk`.
+
+    Parameters
+    ----------
+    dim
+        Width, also of embeddings.
+    depth
+        Transformer blocks.
+    heads
+        Attention heads.
+    attn_dim_key, attn_dim_value
+        Width of keys and values of a head.
+    n_features
+        Relative position features, windows of the distance and the same times its sign.
+    widths
+        Channels of the convolutions before the transformer.
+    dim_head
+        Width before the tracks.
+    output_heads
+        Tracks of each species; ``{}`` for none.
+    dropout_rate, attn_dropout, pos_dropout
+        Dropout of blocks, attention weights and position features, in training mode.
+    target_length
+        Central bins that are kept; None keeps all (the published tracks have 6,144 of 16,384).
+    checkpointing
+        Recompute blocks in the backward pass instead of keeping their activations.
+
+    Attributes
+    ----------
+    dim
+        Width of an embedding, 1,536 by default.
+    bin_size
+        32 bases.
+    length_multiple
+        128 bases.
+    max_len
+        None: any multiple of 128. The published length is 524,288.
+
+    Raises
+    ------
+    ValueError
+        Sizes that do not fit.
+
+    Notes
+    -----
+    Linder et al. 2025, Nature Genetics 57:949.
+
+    Examples
+    --------
+    >>> trunk = ol.nn.Borzoi(dim=32, depth=1, heads=2, widths=(8, 8, 8, 8, 8, 8), output_heads={})
+    >>> trunk.embed(np.zeros((1, 1024), dtype=np.int8)).shape
+    torch.Size([1, 32, 32])
+    """
+
+    name = "borzoi"
+    bin_size, length_multiple = 32, 128
+    max_len: int | None = None
+    #: What a ``config.json`` may say about the network.
+    sizes = (
+        "dim", "depth", "heads", "attn_dim_key", "attn_dim_value", "dropout_rate", "attn_dropout",
+        "pos_dropout", "n_features", "widths", "dim_head", "output_heads",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        dim: int = 1536,
+        depth: int = 8,
+        heads: int = 8,
+        *,
+        attn_dim_key: int = 64,
+        attn_dim_value: int = 192,
+        n_features: int = 32,
+        widths: Sequence[int] = WIDTHS,
+        dim_head: int = 1920,
+        output_heads: Mapping[str, int] | None = None,
+        dropout_rate: float = 0.2,
+        attn_dropout: float = 0.05,
+        pos_dropout: float = 0.01,
+        target_length: int | None = None,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        if len(widths) != 6 or n_features % 2:
+            msg = "widths must be six numbers, and n_features even."
+            raise ValueError(msg)
+        self.hparams: dict[str, Any] = {
+            "dim": dim, "depth": depth, "heads": heads, "attn_dim_key": attn_dim_key,
+            "attn_dim_value": attn_dim_value, "n_features": n_features, "widths": list(widths),
+            "dim_head": dim_head,
+            "output_heads": dict({"human": 7611} if output_heads is None else output_heads),
+            "dropout_rate": dropout_rate, "attn_dropout": attn_dropout,
+            "pos_dropout": pos_dropout, "target_length": target_length,
+            "checkpointing": checkpointing,
+        }  # fmt: skip
+        self.dim, self.target_length, self.checkpointing = dim, target_length, checkpointing
+        self.conv_dna = ConvDna(widths[0])
+        # The published module has a pool, without weights, at every odd place.
+        blocks: list[nn.Module] = []
+        for i, o in zip(widths[:-1], widths[1:], strict=True):
+            blocks += [NormConv(i, o, 5), nn.MaxPool1d(2)]
+        self.res_tower = nn.Sequential(*blocks[:-1])
+        self.unet1 = nn.Sequential(nn.MaxPool1d(2), NormConv(widths[-1], dim, 5))
+        self.horizontal_conv0 = NormConv(widths[-1], dim)
+        self.horizontal_conv1 = NormConv(dim, dim)
+        self.transformer = nn.Sequential(
+            *(
+                self._layer(
+                    dim,
+                    heads,
+                    attn_dim_key,
+                    attn_dim_value,
+                    n_features,
+                    dropout_rate,
+                    attn_dropout,
+                    pos_dropout,
+                )  # fmt: skip
+                for _ in range(depth)
+            )
+        )
+        self.upsampling_unet1 = nn.Sequential(NormConv(dim, dim), nn.Upsample(scale_factor=2))
+        self.separable1 = Separable(dim)
+        self.upsampling_unet0 = nn.Sequential(NormConv(dim, dim), nn.Upsample(scale_factor=2))
+        self.separable0 = Separable(dim)
+        self.final_joined_convs = nn.Sequential(
+            NormConv(dim, dim_head), nn.Dropout(0.1), nn.GELU(approximate="tanh")
+        )
+        for species, n in self.hparams["output_heads"].items():
+            self.add_module(f"{species}_head", nn.Conv1d(dim_head, n, 1))
+        self.eval()
+
+    @staticmethod
+    def _layer(
+        dim: int, heads: int, dim_key: int, dim_value: int, n_features: int, dropout: float,
+        attn_dropout: float, pos_dropout: float,
+    ) -> nn.Sequential:  # fmt: skip
+        attention = RelativeAttention(
+            dim, heads=heads, dim_key=dim_key, dim_value=dim_value, n_features=n_features,
+            dropout=attn_dropout, pos_dropout=pos_dropout, basis=window_basis,
+        )  # fmt: skip
+        return nn.Sequential(
+            Residual(nn.Sequential(nn.LayerNorm(dim, eps=1e-3), attention, nn.Dropout(dropout))),
+            Residual(
+                nn.Sequential(
+                    nn.LayerNorm(dim, eps=1e-3),
+                    nn.Linear(dim, 2 * dim),
+                    nn.Dropout(dropout),
+                    nn.ReLU(),
+                    nn.Linear(2 * dim, dim),
+                    nn.Dropout(dropout),
+                )  # fmt: skip
+            ),
+        )
+
+    @property
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """Modules that ``freeze="cnn"`` and ``freeze="transformer"`` hold still."""
+        return {
+            "cnn": [self.conv_dna, self.res_tower, self.unet1],
+            "transformer": [self.transformer],
+        }
+
+    def _run(self, block: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, x, use_reentrant=False)  # type: ignore[no-any-return]
+        return block(x)
+
+    def embed(self, tokens: torch.Tensor | np.ndarray) -> torch.Tensor:
+        """Embeddings of bins of 32 bases.
+
+        Parameters
+        ----------
+        tokens
+            int (n, length): A 0, C 1, G 2, T 3, N 4, padding -1; or one-hot float (n, length, 4).
+
+        Returns
+        -------
+        float (n, bins, dim).
+
+        Raises
+        ------
+        ValueError
+            A length that is no multiple of 128.
+        """
+        like = self.conv_dna.conv_layer.weight
+        x = as_one_hot(tokens, like=like, length_multiple=self.length_multiple).transpose(1, 2)
+        x = self._run(self.conv_dna, x)
+        for block in self.res_tower:
+            x = self._run(block, x)
+        by_32, by_64 = x, self._run(self.unet1, x)
+        x = nn.functional.max_pool1d(by_64, 2).transpose(1, 2)
+        for block in self.transformer:
+            x = self._run(block, x)
+        x = self.upsampling_unet1(x.transpose(1, 2)) + self.horizontal_conv1(by_64)
+        x = self.upsampling_unet0(self.separable1(x)) + self.horizontal_conv0(by_32)
+        x = self.separable0(x).transpose(1, 2)
+        return x if self.target_length is None else central(x, self.target_length)
+
+    def tracks(
+        self,
+        tokens: torch.Tensor | np.ndarray | None = None,
+        index: int | list[int] | None = None,
+        *,
+        head: str = "human",
+        embedding: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Predicted tracks (n, bins, n_tracks), not below 0.
+
+        Parameters
+        ----------
+        tokens
+            Sequences, as for :meth:`embed`.
+        index
+            Numbers of tracks; all when None.
+        head
+            Species.
+        embedding
+            Instead of `tokens`: what :meth:`embed` returned, or some of its bins.
+
+        Raises
+        ------
+        KeyError
+            No such head.
+        IndexError
+            No such track.
+        """
+        linear: Any = getattr(self, f"{head}_head", None)
+        if linear is None:
+            msg = f"There is no head {head!r} (there: {list(self.hparams['output_heads'])})."
+            raise KeyError(msg)
+        if embedding is None:
+            if tokens is None:
+                msg = "Give tokens or embedding=."
+                raise ValueError(msg)
+            embedding = self.embed(tokens)
+        weight, bias = linear.weight, linear.bias
+        if index is not None:
+            rows = [index] if isinstance(index, int) else list(index)
+            if max(rows) >= len(bias):
+                msg = f"The head {head!r} has {len(bias)} tracks, numbered from 0: no {max(rows)}."
+                raise IndexError(msg)
+            weight, bias = weight[rows], bias[rows]
+        x = self.final_joined_convs(embedding.transpose(1, 2))
+        return nn.functional.softplus(nn.functional.conv1d(x, weight, bias)).transpose(1, 2)
+
+    def forward(self, tokens: torch.Tensor | np.ndarray) -> dict[str, torch.Tensor]:
+        """All tracks of every species: (n, bins, n_tracks) each."""
+        embedding = self.embed(tokens)
+        heads = self.hparams["output_heads"]
+        return {species: self.tracks(head=species, embedding=embedding) for species in heads}

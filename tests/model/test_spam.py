@@ -1,0 +1,306 @@
+"""`omicllm.model.SPAM`: predictions, what they may read, and what is carried over."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from made_tissue import made_section, made_sections
+
+import omicllm as ol
+from omicllm.stats.agreement import gene_pearson
+from omicllm.stats.depth import log_normalised
+from omicllm.stats.ridge import GroupedRidge
+
+SMALL = {"n_hidden": 32, "n_tokens": 4, "knn": 6, "n_programs": 6}
+
+
+def made(adata=None, **kwargs):
+    adata = made_sections() if adata is None else adata
+    ol.model.SPAM.setup_anndata(adata)
+    return ol.model.SPAM(adata, **{**SMALL, **kwargs})
+
+
+@pytest.fixture(scope="module")
+def model():
+    out = made(made_sections("abcd"))
+    out.train(5, show_progress=False)
+    return out
+
+
+@pytest.fixture(scope="module")
+def new():
+    return made_section("new", seed=9)
+
+
+def measured(adata):
+    X = adata.X.toarray()
+    return log_normalised(X, X.sum(1))
+
+
+def test_a_new_section_is_predicted_as_well_as_a_linear_truth_allows(model, new):
+    truth, guess = measured(new), model.predict(new)
+    assert list(guess.columns) == list(new.var_names)
+    assert list(guess.index) == list(new.obs_names)
+    train = made_sections("abcd")
+    sections = train.obs["section"].to_numpy()
+    ridge = GroupedRidge().fit(train.obsm["X_classical"], measured(train), sections)
+    plain = ridge.predict(new.obsm["X_classical"], np.zeros(new.n_obs))
+    r, r_ridge = (gene_pearson(truth, g).mean() for g in (guess.to_numpy(), plain))
+    assert r > r_ridge - 0.02  # the ridge is the right model of these features
+    assert r > 0.4
+
+
+def test_predictions_do_not_read_counts(model, new):
+    guess = model.predict(new)
+    shuffled = new.copy()
+    shuffled.X = shuffled.X[np.random.default_rng(0).permutation(new.n_obs)]
+    pd.testing.assert_frame_equal(model.predict(shuffled), guess, check_exact=True)
+    import anndata as ad
+
+    bare = ad.AnnData(obs=new.obs, obsm=dict(new.obsm))
+    assert bare.n_vars == 0
+    pd.testing.assert_frame_equal(model.predict(bare), guess, check_exact=True)
+
+
+def test_rows_may_come_in_any_order(model, new):
+    order = np.random.default_rng(0).permutation(new.n_obs)
+    again = model.predict(new[order].copy())
+    np.testing.assert_allclose(again, model.predict(new).iloc[order], atol=1e-4)
+    assert list(again.index) == list(new.obs_names[order])
+
+
+def test_without_a_link_nothing_is_predicted(new, caplog):
+    lone = made(made_sections(link=False))
+    with caplog.at_level("WARNING", logger="omicllm"):
+        lone.train(2, show_progress=False)
+    assert "no better than shuffled" in caplog.text
+    other = made_section("new", seed=9, link=False)
+    r = gene_pearson(measured(other), lone.predict(other).to_numpy())
+    assert np.abs(r).mean() < 0.05
+    assert lone.blend_ == 0
+
+
+def test_measured_spots_help_and_change_the_prediction(model):
+    other = made_section("new", seed=9, link=False)  # an image that says nothing
+    other.obs["seen"] = np.arange(other.n_obs) % 5 == 0
+    hidden = ~other.obs["seen"].to_numpy()
+    truth = measured(other)
+    none = model.predict(other).to_numpy()
+    some = model.predict(other, context="seen").to_numpy()
+    gain = gene_pearson(truth[hidden], some[hidden]) - gene_pearson(truth[hidden], none[hidden])
+    assert gain.mean() > 0.1
+    np.testing.assert_array_equal(
+        some, model.predict(other, context=other.obs["seen"].to_numpy()).to_numpy()
+    )
+    # Counts of hidden spots are not read: predictions are the same without them.
+    blank = other.copy()
+    X = blank.X.toarray()
+    X[hidden] = 0
+    blank.X = X
+    np.testing.assert_array_equal(some, model.predict(blank, context="seen").to_numpy())
+
+
+def test_a_measured_panel_helps_the_other_genes(model):
+    other = made_section("new", seed=9, link=False)
+    panel = list(other.var_names[::3])
+    guess = model.predict(other, panel=panel)
+    assert not set(panel) & set(guess.columns)
+    rest = other.var_names.get_indexer(guess.columns)
+    truth = measured(other)[:, rest]
+    none = model.predict(other, genes=list(guess.columns)).to_numpy()
+    gain = gene_pearson(truth, guess.to_numpy()).mean() - gene_pearson(truth, none).mean()
+    assert gain > 0.1
+    alone = model.predict(other[:, panel].copy(), panel=panel)
+    assert gene_pearson(truth, alone.to_numpy()).mean() > gene_pearson(truth, none).mean()
+
+
+def test_gene_branch_of_the_network_is_alive(model, new):
+    tissue = model._tissue(new)
+    blocks = tissue.blocks(6)
+    known = np.ones(new.n_obs, dtype=bool)
+    genes = np.random.default_rng(0).normal(size=(new.n_obs, 30)).astype(np.float32)
+    none = model._fused(tissue, blocks, None)["fused"]
+    shown = model._fused(tissue, blocks, (genes, known))["fused"]
+    assert np.abs(none - shown).max() > 1e-3
+
+
+@pytest.mark.parametrize("mode", ["joint", "image-gene", "image-space"])
+def test_pretraining_is_carried_into_training(mode):
+    start = made()
+    start.train(1, show_progress=False)
+    net = made()
+    net.pretrain(mode, max_epochs=20, batch_size=64, show_progress=False)
+    history = net.history_["pretrain_loss"].to_numpy().ravel()
+    chance = np.log(64) * (2 if mode == "joint" else 1)
+    assert history[-1] < history[0] and history[-1] < chance
+    # Every tensor of the encoders that the mode trains is carried over, by name.
+    parts = {"joint": ("adapter", "genes", "spatial"), "image-gene": ("adapter", "genes"),
+             "image-space": ("adapter", "spatial")}[mode]  # fmt: skip
+    state = net.module.state_dict()
+    assert net.pretrained_ == sorted(k for k in state if k.startswith(parts))
+    kept = {k: state[k].clone() for k in net.pretrained_}
+    net.train(1, lr=1e-12, show_progress=False)
+    for name, value in kept.items():
+        torch.testing.assert_close(net.module.state_dict()[name], value, atol=1e-6, rtol=0)
+    assert net.start_loss_ < start.start_loss_
+
+
+def test_pretrained_weights_load_strictly(tmp_path):
+    net = made()
+    net.pretrain("image-gene", max_epochs=2, show_progress=False)
+    net.save(tmp_path / "pre")
+    other = made()
+    other.load_pretrained(tmp_path / "pre")
+    for name in net.pretrained_:
+        torch.testing.assert_close(other.module.state_dict()[name], net.module.state_dict()[name])
+    with pytest.raises(ValueError, match="another architecture"):
+        made(n_hidden=16).load_pretrained(net)
+    with pytest.raises(ValueError, match="pretrained on 30 genes"):
+        made(genes=["Gene1", "Gene2"]).load_pretrained(net)
+    with pytest.raises(ValueError, match="not pretrained"):
+        made().load_pretrained(other.__class__.load(_plain(tmp_path)))
+
+
+def _plain(folder):
+    net = made()
+    net.train(0)
+    net.save(folder / "plain")
+    return folder / "plain"
+
+
+def test_save_and_load(model, new, tmp_path):
+    model.save(tmp_path / "m")
+    again = ol.model.SPAM.load(tmp_path / "m")
+    pd.testing.assert_frame_equal(again.predict(new), model.predict(new))
+    for one, two in zip(again.get_intervals(new), model.get_intervals(new), strict=True):
+        pd.testing.assert_frame_equal(one, two)
+    new.obs["seen"] = np.arange(new.n_obs) % 4 == 0
+    pd.testing.assert_frame_equal(
+        again.predict(new, context="seen"), model.predict(new, context="seen")
+    )
+    pd.testing.assert_series_equal(again.get_reliability(), model.get_reliability())
+    with_data = ol.model.SPAM.load(tmp_path / "m", made_sections("abcd"))
+    np.testing.assert_allclose(with_data.predict(), model.predict(), atol=1e-6)
+    with pytest.raises(ValueError, match="loaded without data"):
+        again.predict()
+
+
+def test_same_seed_same_model(new):
+    one, two = made(), made()
+    for m in (one, two):
+        m.train(2, show_progress=False)
+    pd.testing.assert_frame_equal(one.predict(new), two.predict(new), check_exact=True)
+
+
+def test_intervals_hold_on_new_sections(model, new):
+    share = []
+    for seed in range(9, 15):
+        other = made_section("new", seed=seed)
+        low, high = model.get_intervals(other)
+        share.append(((measured(other) >= low) & (measured(other) <= high)).to_numpy().mean())
+    assert 0.85 < np.mean(share) < 0.95
+    assert (low <= model.predict(other)).to_numpy().all()
+
+
+def test_reliability_ranks_genes(model, new):
+    r = gene_pearson(measured(new), model.predict(new).to_numpy())
+    assert np.corrcoef(r, model.get_reliability())[0, 1] > 0.3
+
+
+def test_representations(model, new):
+    for modality, width in (("fused", 32), ("programs", 6), ("image", 32), ("spatial", 32),
+                            ("gene", 32)):  # fmt: skip
+        Z = model.get_latent_representation(new, modality=modality)
+        assert Z.shape == (new.n_obs, width)
+        assert Z.dtype == np.float32
+        assert np.isfinite(Z).all()
+    with pytest.raises(ValueError, match="modality must be one of"):
+        model.get_latent_representation(new, modality="text")
+
+
+def test_rates_and_counts(model, new):
+    rate = model.predict(new, output="rate").to_numpy()
+    assert (rate > 0).all()
+    assert (rate.sum(1) <= 1 + 1e-5).all()
+    counts = model.predict(new, output="counts", library_size=500.0).to_numpy()
+    assert (counts <= 500 * rate + 1e-4).all()
+    truth = new.X.toarray()
+    assert gene_pearson(truth / truth.sum(1, keepdims=True), rate).mean() > 0.3
+
+
+@pytest.mark.parametrize("kwargs", [{"tokens": "single"}, {"likelihood": "nb"},
+                                    {"likelihood": "poisson"}, {"likelihood": "gaussian"}])  # fmt: skip
+def test_variants_train(kwargs, new):
+    net = made(**kwargs)
+    net.train(2, show_progress=False)
+    assert np.isfinite(net.predict(new).to_numpy()).all()
+
+
+def test_single_section_no_coordinates_and_few_genes(new):
+    one = made_section("s1", seed=1)
+    del one.obsm["spatial"]
+    net = made(one, n_top_genes=12)
+    net.train(2, show_progress=False)
+    assert len(net.genes_) == 12
+    assert net.predict(new).shape == (new.n_obs, 12)
+    with pytest.raises(ValueError, match="needs coordinates"):
+        net.predict(one, context=np.ones(one.n_obs, dtype=bool))
+
+
+def test_xenium_coordinates_are_found(model, new):
+    other = new.copy()
+    other.obs["x_centroid"], other.obs["y_centroid"] = new.obsm["spatial"].T
+    del other.obsm["spatial"]
+    pd.testing.assert_frame_equal(model.predict(other), model.predict(new))
+
+
+def test_mudata(model, new):
+    import anndata as ad
+    import mudata as md
+
+    adata = made_sections("abcd")
+    image = ad.AnnData(adata.obsm["X_classical"], obs=pd.DataFrame(index=adata.obs_names))
+    rna = adata.copy()
+    del rna.obsm["X_classical"]
+    mdata = md.MuData({"rna": rna, "image": image[::-1].copy()})
+    ol.model.SPAM.setup_mudata(mdata)
+    net = ol.model.SPAM(mdata, **SMALL)
+    net.train(5, show_progress=False)
+    new.obsm["X_image"] = new.obsm["X_classical"]
+    np.testing.assert_allclose(net.predict(new), model.predict(new), atol=1e-4)
+    with pytest.raises(KeyError, match="'image' is not in mdata.mod"):
+        ol.model.SPAM.setup_mudata(md.MuData({"rna": rna}))
+
+
+def test_bad_input(model, new):
+    adata = made_sections()
+    with pytest.raises(KeyError, match="ol.pp.image_features"):
+        ol.model.SPAM.setup_anndata(adata, use_rep="X_uni")
+    fractional = adata.copy()
+    fractional.X = fractional.X * 0.5
+    with pytest.raises(ValueError, match="not whole numbers"):
+        made(fractional)
+    broken = adata.copy()
+    broken.obsm["X_classical"][3, 2] = np.nan
+    with pytest.raises(ValueError, match="finite numbers"):
+        made(broken)
+    with pytest.raises(ValueError, match="At least 16"):
+        made(adata[:9].copy())
+    with pytest.raises(RuntimeError, match="not trained yet"):
+        made().predict(new)
+    narrow = new.copy()
+    narrow.obsm["X_classical"] = narrow.obsm["X_classical"][:, :4]
+    with pytest.raises(ValueError, match="has 4 features, but the model was trained on 10"):
+        model.predict(narrow)
+    with pytest.raises(ValueError, match="not both"):
+        model.predict(new, context=np.ones(new.n_obs, bool), panel=["Gene1"])
+    with pytest.raises(ValueError, match="one per observation"):
+        model.predict(new, context=np.arange(3))
+    with pytest.raises(KeyError, match="1 of 1 genes not in the genes of the model"):
+        model.predict(new, genes=["ACTB"])
+    with pytest.raises(ValueError, match="multiple of n_heads"):
+        made(n_hidden=30)
+    with pytest.raises(ValueError, match="SPAM.setup_anndata"):
+        ol.model.SPAM()

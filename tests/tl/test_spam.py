@@ -1,0 +1,171 @@
+"""`tl.spam`, `tl.predict_expression` and their plots."""
+
+from __future__ import annotations
+
+import anndata as ad
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import round_trip, same_object, slots
+from made_tissue import made_section, made_sections
+
+import omicllm as ol
+
+FAST = {"max_epochs": 2, "show_progress": False}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("spam") / "model"
+    ol.tl.spam(made_sections(), save=out, **FAST)
+    return out
+
+
+@pytest.fixture
+def new():
+    return made_section("new", seed=9)
+
+
+def test_test_sections_are_held_out_and_the_ridge_stands_beside():
+    adata = made_sections("abc")
+    adata.obs["split"] = np.where(adata.obs["section"] == "c", "test", "train")
+    ol.tl.spam(adata, split_key="split", **FAST)
+    entry = adata.uns["spam"]
+    assert entry["baseline"]["held_out"] == "test rows"
+    assert set(entry["baseline"]) == {"spam", "ridge", "held_out"}
+    assert list(entry["train_sections"]) == ["a", "b"]
+    np.testing.assert_allclose(adata.var["spam_pearson"].mean(), entry["baseline"]["spam"])
+    # Counts of the test section play no part in predictions.
+    other = adata.copy()
+    X = other.X.toarray()
+    rows = np.flatnonzero(other.obs["section"] == "c")
+    X[rows] = X[rows[::-1]]
+    other.X = X
+    ol.tl.spam(other, split_key="split", **FAST)
+    np.testing.assert_array_equal(other.layers["spam"], adata.layers["spam"])
+
+
+def test_spots_of_one_section_are_not_split_at_random():
+    adata = made_sections()
+    adata.obs["split"] = np.where(np.arange(adata.n_obs) % 4 == 0, "test", "train")
+    before = adata.copy()
+    with pytest.raises(ValueError, match="allow_spot_split=True"):
+        ol.tl.spam(adata, split_key="split", **FAST)
+    same_object(adata, before)
+    ol.tl.spam(adata, split_key="split", allow_spot_split=True, **FAST)
+
+
+def test_without_a_split_held_out_groups_are_scored():
+    adata = made_sections()
+    ol.tl.spam(adata, genes=["Gene3", "Gene8"], **FAST)
+    assert adata.uns["spam"]["baseline"]["held_out"] == "groups in turn"
+    assert adata.var["spam_pearson"].notna().sum() == 2
+    assert np.isfinite(adata.layers["spam"]).all(axis=0).sum() == 2
+
+
+def test_predictions_of_a_saved_model(folder, new, tmp_path):
+    ol.tl.predict_expression(new, model=folder)
+    model = ol.model.SPAM.load(folder)
+    np.testing.assert_allclose(new.layers["spam"], model.predict(new), atol=1e-6)
+    assert (new.layers["spam_lower"] <= new.layers["spam_upper"]).all()
+    assert new.uns["spam_predicted"]["model_dir"] == str(folder)
+    round_trip(new, tmp_path)
+    again = made_section("new", seed=9)
+    ol.tl.predict_expression(again, model=model, intervals=False)
+    assert "spam_lower" not in again.layers
+
+
+def test_absent_genes_come_in_a_new_object(folder, new, tmp_path):
+    few = new[:, :4].copy()
+    before = few.copy()
+    out = ol.tl.predict_expression(few, model=folder)
+    same_object(few, before)
+    assert out.shape == (new.n_obs, 30)
+    assert "spam_lower" in out.layers
+    assert "spam_reliability" in out.var
+    np.testing.assert_array_equal(out.obsm["spatial"], new.obsm["spatial"])
+    bare = ad.AnnData(obs=new.obs, obsm=dict(new.obsm))
+    same = ol.tl.predict_expression(bare, model=folder)
+    np.testing.assert_array_equal(same.X, out.X)
+    round_trip(out, tmp_path)
+
+
+def test_unreliable_genes_can_be_left_out(folder, new):
+    ol.tl.predict_expression(new, model=folder)
+    trust = new.var["spam_reliability"]
+    limit = float(trust.median())
+    ol.tl.predict_expression(new, model=folder, min_reliability=limit, key_added="kept")
+    kept = new.var["kept_reliability"].notna()
+    assert set(new.var_names[kept]) == set(new.var_names[trust >= limit])
+    with pytest.raises(ValueError, match="No gene has a reliability"):
+        ol.tl.predict_expression(new, model=folder, min_reliability=0.999)
+
+
+def test_measured_spots_and_genes(folder, new):
+    new.obs["seen"] = np.arange(new.n_obs) % 5 == 0
+    ol.tl.predict_expression(new, model=folder)
+    ol.tl.predict_expression(new, model=folder, context="seen", key_added="context")
+    assert not np.allclose(new.layers["spam"], new.layers["context"])
+    ol.tl.predict_expression(new, model=folder, panel=["Gene1", "Gene4"], key_added="panel")
+    assert np.isnan(new.layers["panel"][:, [1, 4]]).all()
+
+
+def test_mudata_of_counts_and_images(folder, new):
+    import mudata as md
+
+    adata = made_sections()
+    image = ad.AnnData(adata.obsm["X_classical"], obs=pd.DataFrame(index=adata.obs_names))
+    rna = adata.copy()
+    del rna.obsm["X_classical"]
+    mdata = md.MuData({"rna": rna, "image": image[5:].copy()})
+    ol.tl.spam(mdata, **FAST)
+    assert np.isnan(mdata["rna"].layers["spam"][:5]).all()
+    assert np.isfinite(mdata["rna"].layers["spam"][5:]).all()
+    ol.tl.predict_expression(mdata, model=folder)
+    assert np.isfinite(mdata["rna"].layers["spam"][5:]).all()
+
+
+def test_missing_model_and_taken_folder(folder, new):
+    with pytest.raises(ValueError, match="train one with ol.tl.spam"):
+        ol.tl.predict_expression(new)
+    with pytest.raises(FileExistsError, match="exists already"):
+        ol.tl.spam(made_sections(), save=folder, **FAST)
+    with pytest.raises(ValueError, match="pretrain must be one of"):
+        ol.tl.spam(made_sections(), pretrain="all")
+
+
+def test_pretraining_runs():
+    adata = made_sections()
+    ol.tl.spam(adata, pretrain="joint", pretrain_epochs=2, **FAST)
+    assert "pretrain_loss" in adata.uns["spam"]["history"]
+
+
+def test_plots(folder, new):
+    ol.tl.predict_expression(new, model=folder, genes=["Gene1", "Gene2"])
+    figure = ol.pl.expression_maps(new, ["Gene1", "Gene2"])
+    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    assert titles[0] == "Gene1, measured"
+    assert titles[1].startswith("Gene1, predicted (r = ")
+    assert len(titles) == 4
+    figure = ol.pl.expression_calibration(new)
+    assert figure.axes[1].get_xlabel() == "share of observations in the interval"
+    plt.close("all")
+    with pytest.raises(ValueError, match="'Gene5' was not predicted"):
+        ol.pl.expression_maps(new, "Gene5")
+    with pytest.raises(KeyError, match="ol.tl.predict_expression"):
+        ol.pl.expression_maps(made_section(), "Gene5")
+    two = made_sections()
+    two.layers["spam"] = two.X.toarray()
+    with pytest.raises(ValueError, match="several sections"):
+        ol.pl.expression_maps(two, "Gene5")
+    del new.layers["spam_lower"]
+    with pytest.raises(KeyError, match="intervals=True"):
+        ol.pl.expression_calibration(new)
+
+
+def test_only_declared_keys(folder, new):
+    before = slots(new)
+    ol.tl.predict_expression(new, model=folder, key_added="foo")
+    assert set(new.layers) == {"foo", "foo_lower", "foo_upper"}
+    assert set(new.uns) - before["uns"] == {"foo_predicted"}
