@@ -376,7 +376,7 @@ def test_every_verb_has_a_case():
     # `pp.augment` makes a new object, others need two modalities: they have tests of their own.
     alone = {"pp.augment", "tl.twas", "tl.embed_people", "tl.personal_expression"}
     # `tests/tl/test_variant_effects.py`: they need a model trained on sequences.
-    alone |= {"tl.variant_effects", "tl.saturation_ism", "tl.input_gradients"}
+    alone |= {"tl.variant_effects", "tl.saturation_ism", "tl.input_gradients", "tl.linearize"}
     assert {v.name for v in VERBS} == set(KEYS) - alone
 
 

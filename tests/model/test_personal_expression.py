@@ -155,7 +155,7 @@ def test_dropout_only_on_request(data):
         model = made(data, trunk=tiny_trunk(dropout_rate=0.9), dropout=dropout)
         modes = []
         drop = next(m for m in model.module.trunk.modules() if isinstance(m, nn.Dropout))
-        drop.register_forward_hook(lambda m, *_: modes.append(m.training))
+        drop.register_forward_hook(lambda m, *_, seen=modes: seen.append(m.training))
         model.train(1, **FAST)
         assert any(modes) == dropout
         losses.append(model.history_["train_loss"].to_numpy().item())

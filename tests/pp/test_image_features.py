@@ -205,8 +205,17 @@ def test_a_patch_map_of_places_is_the_image_itself(section, tmp_path):
         {"x": at[:, 0], "y": at[:, 1], "source_image": "he.png", "cell_id": section.obs_names}
     )
     table.sample(frac=1, random_state=0).to_csv(tmp_path / "map.csv", index=False)
+    wanted = features(section, size_um=100)
     found = features(bare(section), patch_map=tmp_path / "map.csv", mpp=5.0, size_um=100)
-    np.testing.assert_array_equal(found, features(section, size_um=100))
+    np.testing.assert_array_equal(found, wanted)
+    alone = ol.io.read_patch_map(tmp_path / "map.csv", as_anndata=True)
+    found = features(alone[section.obs_names].copy(), mpp=5.0, size_um=100)
+    np.testing.assert_array_equal(found, wanted)
+    by_hand = ol.io.read_patch_map(tmp_path / "map.csv").drop(columns="crop")
+    found = features(bare(section), patch_map=by_hand, mpp=5.0, size_um=100)
+    np.testing.assert_array_equal(found, wanted)
+    with pytest.raises(KeyError, match="'path' is not in the columns of patch_map="):
+        features(bare(section), patch_map=by_hand.drop(columns="path"))
 
 
 def test_a_patch_map_of_files(section, tmp_path):

@@ -157,6 +157,32 @@ def test_plots(data):
     plt.close("all")
 
 
+def test_sums_over_variants(data, tmp_path):
+    mdata, genome, model = data
+    rna, geno = mdata["rna"], mdata["geno"]
+    with pytest.raises(KeyError, match="personal_pair_regression"):
+        ol.tl.linearize(mdata)
+    rna.layers["personal_pair_regression"] = model.predict().to_numpy()
+    with pytest.raises(KeyError, match="ol.tl.variant_effects"):
+        ol.tl.linearize(mdata)
+    ol.tl.variant_effects(mdata, model=model, genome=genome, genes=["P", "R"])
+    before = slots(rna)
+    ol.tl.linearize(mdata)
+    only_declared_written(before, rna, "tl.linearize")
+    W = geno.varm["variant_effects"].toarray()
+    P = rna.layers["linearized"]
+    np.testing.assert_allclose(P[:, [0, 2]], geno.X.toarray() @ W / 2, atol=1e-5)
+    assert np.isnan(P[:, 1]).all() and np.isnan(rna.var["linearized_pearson"].iloc[1])
+    r = np.corrcoef(P[:, 0], rna.layers["personal_pair_regression"][:, 0])[0, 1]
+    assert rna.var["linearized_pearson"].iloc[0] == pytest.approx(r, abs=1e-5)
+    round_trip(rna, tmp_path)
+    # A network that only counts is the sum of its variants exactly.
+    rna.layers["linear"] = 7 + 3 * np.nan_to_num(P)
+    out = ol.tl.linearize(mdata, prediction="linear", key_added="again", copy=True)
+    assert "again" not in rna.layers
+    np.testing.assert_allclose(out["rna"].var["again_pearson"].iloc[[0, 2]], 1, atol=1e-5)
+
+
 @installed("logomaker")
 def test_logo(data):
     mdata, genome, model = data

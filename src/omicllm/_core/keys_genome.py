@@ -108,6 +108,13 @@ GENOME: dict[str, Keys] = {
             "genes": "of `geno`: genes of the columns",
         },
     ),
+    "tl.linearize": Keys(
+        "linearized",
+        {
+            "layers:{root}": "float32, of `rna`: half the sum of the effects a person carries",
+            "var:{root}_pearson": "float32, of `rna`: correlation with the network's prediction",
+        },
+    ),
     "tl.saturation_ism": Keys(
         "saturation_ism",
         {},

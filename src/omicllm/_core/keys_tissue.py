@@ -41,7 +41,7 @@ TISSUE: dict[str, Keys] = {
         {
             "layers:{root}": "float32 (n_obs, n_vars): predicted log(1 + 10,000 x share of the "
             "profile); NaN for genes that are not predicted",
-            "obsm:X_{root}": "float32 (n_obs, d): fused state of image, tissue around and place",
+            "obsm:X_{root}": "float32 (n_obs, n_programs): predicted scores of gene programs",
             "var:{root}_pearson": "float64: correlation with held-out measurements; NaN for genes "
             "that are not predicted",
         },
@@ -60,7 +60,7 @@ TISSUE: dict[str, Keys] = {
             "profile); NaN for genes that are not predicted",
             "layers:{root}_lower": "float32 (n_obs, n_vars): lower bound of the 90 % interval",
             "layers:{root}_upper": "float32 (n_obs, n_vars): upper bound",
-            "obsm:X_{root}": "float32 (n_obs, d): fused state of image, tissue around and place",
+            "obsm:X_{root}": "float32 (n_obs, n_programs): predicted scores of gene programs",
             "var:{root}_reliability": "float64: correlation in held-out groups of training; NaN "
             "for genes that are not predicted",
         },

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from omicllm._core import checks
+from omicllm.genome.sequence_classifiers import aligned_codes
 from omicllm.genome.sequence_kernels import Features, Positions, Regions, Words
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Views of sequences, by name.
 VIEWS = {"words": Words, "regions": Regions, "positions": Positions}
+#: How far the views depend on sequences being aligned.
+_PLACED = {"regions": 0.5, "positions": 1.0}
 #: Sharpness of scores: tried values, and the one expected before any data.
 _SHARPNESS = np.exp(np.linspace(-4, 2, 49))
 _EXPECTED = 0.4
@@ -33,7 +36,8 @@ class KernelClassifier:
     Each view (:class:`omicllm.genome.sequence_kernels.Words`, ``Regions``, ``Positions``) has a
     logistic regression of its own. Their log-probabilities are scaled and added, with weights that
     come from cross-validation inside the training sequences: the posterior of the views, moved to
-    where the mixture predicts best, as far as there are data to tell.
+    where the mixture predicts best, as far as there are data to tell. The prior
+    of positions grows with how far the sequences of a class look aligned.
 
     Parameters
     ----------
@@ -99,7 +103,9 @@ class KernelClassifier:
             [_left_out(K[np.ix_(sample, sample)], codes[sample], parts, self.C)
              for K in kernels.values()]
         )  # fmt: skip
-        factors, weights = _pooled(left_out, codes[sample])
+        given = _aligned_prior(sequences, codes)
+        prior = np.array([given * _PLACED.get(name, 0.0) for name in views])
+        factors, weights = _pooled(left_out, codes[sample], prior)
         self.weights_ = dict(zip(views, (weights / weights.sum()).tolist(), strict=True))
         self._used = [
             (views[name], _Regression(self.C).fit(kernels[name], codes), factor * weight)
@@ -194,12 +200,33 @@ def _surprise(scores: np.ndarray, codes: np.ndarray) -> float:
     return -float(np.log(np.maximum(proba, 1e-300)).sum())
 
 
-def _pooled(left_out: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _aligned_prior(sequences: Sequence[str], codes: np.ndarray) -> float:
+    """Log of the prior odds that positions matter, from -6 to 2.
+
+    They can only matter where sequences are aligned, and then bases differ between the positions
+    of a class. A chi-square statistic of that, which does not compare classes, sets the odds.
+    """
+    bases = aligned_codes(sequences, min(map(len, sequences)))[:, :-1]
+    statistic = freedom = 0.0
+    for c in np.unique(codes):
+        counts = np.stack([(bases[codes == c] == b).sum(axis=0) for b in range(4)], axis=1)
+        expected = counts.sum(axis=1, keepdims=True) * (counts.sum(axis=0) / max(counts.sum(), 1))
+        there = expected > 0
+        statistic += float(((counts - expected)[there] ** 2 / expected[there]).sum())
+        freedom += 3 * (len(counts) - 1)
+    z = (statistic - freedom) / np.sqrt(2 * max(freedom, 1))
+    return float(np.clip(2 * (z - 1), -6, 2))
+
+
+def _pooled(
+    left_out: np.ndarray, codes: np.ndarray, prior_odds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Sharpness and weight of each view, from its scores of left-out sequences (views, n, c).
 
     The sharpness of each view maximises the likelihood, with a log-normal prior. Weights start at
-    the posterior of the views, and then move to where the mixture is most likely, with a Gaussian
-    prior about the start: few sequences choose a view, many mix them.
+    the posterior of the views (their likelihood and prior log-odds), and then move to where the
+    mixture is most likely, with a Gaussian prior about the start: few sequences choose a view,
+    many mix them.
     """
     from scipy.optimize import minimize
 
@@ -214,7 +241,7 @@ def _pooled(left_out: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.nda
     ]
     sharp = _SHARPNESS[best]
     X = scaled * sharp[:, None, None]
-    evidence = -np.array([_surprise(x, codes) for x in X])
+    evidence = prior_odds - np.array([_surprise(x, codes) for x in X])
     start = np.exp(evidence - evidence.max())
     start /= start.sum()
     truth = np.eye(left_out.shape[2])[codes]

@@ -95,7 +95,7 @@ class SPAM(SPAMResults):
         genes: Sequence[str] | None = None,
         n_top_genes: int | None = None,
         n_programs: int = 20,
-        n_hidden: int = 128,
+        n_hidden: int = 64,
         n_heads: int = 4,
         n_tokens: int = 16,
         tokens: str = "multi",

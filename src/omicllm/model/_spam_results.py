@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from omicllm.spatial.surroundings import Neighbors
 
 #: Latent representations that can be asked for.
-MODALITIES = ("fused", "programs", "image", "spatial", "gene")
+MODALITIES = ("programs", "fused", "image", "spatial", "gene")
 
 
 class SPAMResults(SPAMStore):
@@ -126,22 +126,26 @@ class SPAMResults(SPAMStore):
         measured: np.ndarray | None, layer: str | None,
     ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
         """Deviations (n, g) from the mean of the section, and relative log depth (n,)."""
-        assert self.regression_ is not None
-        scores, depth = self.regression_.scores(blocks, tissue.sections)
-        deviation = self.regression_.deviations(scores)
+        shown = None
+        if self.blend_ > 0 and measured is not None and tissue.coords is not None:
+            values = self._measured_values(data, layer)
+            standard = (values - self.gene_mean_) / self.gene_sd_
+            shown = nearby_mean(standard, measured, tissue.coords, tissue.sections)
+        scores, depth = self._scores(tissue, blocks, shown)
+        return self._require_training().deviations(scores), depth
+
+    def _scores(
+        self, tissue: Tissue, blocks: dict[str, np.ndarray],
+        shown: tuple[np.ndarray, np.ndarray] | None,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        """Program scores (n, k), in closed form and by the network, and relative log depth."""
+        scores, depth = self._require_training().scores(blocks, tissue.sections)
         if self.blend_ > 0:
-            shown = None
-            if measured is not None and tissue.coords is not None:
-                values = self._measured_values(data, layer)
-                standard = (values - self.gene_mean_) / self.gene_sd_
-                shown = nearby_mean(standard, measured, tissue.coords, tissue.sections)
-            fused = self._fused(tissue, blocks, shown)["fused"]
+            fused = torch.from_numpy(self._fused(tissue, blocks, shown)["fused"])
             with torch.no_grad():
-                added = self.module.deviation(torch.from_numpy(fused).to(self._where())).cpu()
-            added = added.double().numpy()
-            added -= section_means(added, tissue.sections)
-            deviation = deviation + self.regression_.carry_ * self.blend_ * added
-        return deviation, depth
+                added = self.module.head(fused.to(self._where())).cpu().double().numpy()
+            scores = scores + self.blend_ * (added - section_means(added, tissue.sections))
+        return scores, depth
 
     def _where(self) -> Any:
         return next(self.module.parameters()).device
@@ -235,7 +239,7 @@ class SPAMResults(SPAMStore):
         return pd.Series(self.reliability_, index=self.genes_, name="reliability")
 
     def get_latent_representation(
-        self, adata: AnnData | MuData | None = None, *, modality: str = "fused"
+        self, adata: AnnData | MuData | None = None, *, modality: str = "programs"
     ) -> np.ndarray:
         """Representation of observations.
 
@@ -244,21 +248,21 @@ class SPAMResults(SPAMStore):
         adata
             As in :meth:`predict`.
         modality
-            ``"fused"``: state from which the network predicts. ``"programs"``: predicted scores
-            of gene programs. ``"image"``, ``"spatial"``, ``"gene"``: what the encoders give; the
+            ``"programs"``: predicted scores of gene programs, which predictions are made of.
+            ``"fused"``: state from which the network predicts its part of them. ``"image"``, ``"spatial"``, ``"gene"``: what the encoders give; the
             last reads the counts of `adata`, the others only images.
 
         Returns
         -------
         float32 (n_obs, d).
         """
-        regression = self._require_training()
+        self._require_training()
         checks.one_of("modality", modality, MODALITIES)
         data = self._own() if adata is None else self._plain(adata)
         tissue = self._tissue(data)
         blocks = tissue.blocks(self.params_["knn"])
         if modality == "programs":
-            return regression.scores(blocks, tissue.sections)[0].astype(np.float32)
+            return self._scores(tissue, blocks, None)[0].astype(np.float32)
         if modality == "gene":
             values = self._measured_values(data, None)
             standard = ((values - self.gene_mean_) / self.gene_sd_).astype(np.float32)

@@ -6,6 +6,8 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "AutoWeighted": "losses",
+        "TissueFusion": "tissue_fusion",
+        "zinb": "count_likelihoods",
         "Borzoi": "borzoi",
         "Enformer": "enformer",
         "GenomeTrunk": "genome_trunk",

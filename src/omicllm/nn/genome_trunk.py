@@ -221,7 +221,8 @@ def load_trunk(model: Any, *, allow_download: bool = False) -> Any:
     ----------
     model
         A :class:`GenomeTrunk`; or the folder of a checkpoint (its ``config.json`` says whether it
-        is an Enformer, a Borzoi or a model of transformers); or, with `allow_download`, a name on the hub.
+        is an Enformer, a Borzoi or a model of transformers); or, with `allow_download`, a name on
+        the hub.
     allow_download
         Fetch from the Hugging Face hub.
 

@@ -37,9 +37,12 @@ class SpatialEncoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.apply(init_linear)
 
-    def states(self, around: torch.Tensor) -> torch.Tensor:
-        """States (..., width) from averaged, adapted features (..., width)."""
-        return self.dropout(F.relu(self.first(around)))
+    def states(self, around: torch.Tensor, adapter: nn.Linear) -> torch.Tensor:
+        """States (..., width) from averaged features (..., d) and the adapter to `width`."""
+        # Two linear maps in a row are one: it is made once, not applied twice to every neighbour.
+        weight = self.first.weight @ adapter.weight
+        bias = self.first.weight @ adapter.bias + self.first.bias
+        return self.dropout(F.relu(F.linear(around, weight, bias)))
 
     def forward(self, states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Average states (b, K, width) of neighbours with weights (b, K): (b, width)."""
@@ -142,7 +145,7 @@ class TissueFusion(nn.Module):
     """
 
     def __init__(
-        self, n_features: int, n_genes: int, axes: torch.Tensor, *, width: int = 128,
+        self, n_features: int, n_genes: int, axes: torch.Tensor, *, width: int = 64,
         n_heads: int = 4, n_tokens: int = 16, tokens: str = "multi", likelihood: str = "zinb",
     ) -> None:  # fmt: skip
         super().__init__()
@@ -174,13 +177,15 @@ class TissueFusion(nn.Module):
 
     def space(self, around: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """States (b, K, width) of neighbours and their graph convolution (b, width)."""
-        states = self.spatial.states(self.adapter(around))
+        states = self.spatial.states(around, self.adapter)
         return states, self.spatial(states, weight)
 
     def gene_tokens(self, genes: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         """Program tokens (b, M, width); the learned absent ones where `known` (b,) is False."""
-        made = self.genes(genes)
-        return torch.where(known[:, None, None], made, self.absent)
+        out = self.absent.expand(len(genes), -1, -1).clone()
+        if known.any():
+            out[known] = self.genes(genes[known]).to(out.dtype)
+        return out
 
     def fuse(
         self, features: torch.Tensor, around: torch.Tensor, weight: torch.Tensor,

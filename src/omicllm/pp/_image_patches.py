@@ -46,6 +46,8 @@ def patch_sources(
     """Patches by section. Parameters are those of :func:`omicllm.pp.image_features`."""
     if patches is not None:
         return _ready_made(adata, patches, size_um, out, batch_key)
+    if patch_map is None and image is None and not adata.uns.get("spatial"):
+        patch_map = _own_map(adata)
     if patch_map is not None:
         return _mapped(adata, patch_map, size_um, mpp, out, batch_key, max_missing)
     sections = section_images(
@@ -93,12 +95,47 @@ class _Rows:
         return np.asarray(self.array[self.rows[i]])
 
 
+def _own_map(adata: AnnData) -> pd.DataFrame | None:
+    """The table that an object of `read_patch_map(as_anndata=True)` carries in obs."""
+    import pandas as pd
+
+    if not {"path", "crop"} <= set(adata.obs.columns):
+        return None
+    table = pd.DataFrame(
+        {"id": list(adata.obs_names), "path": list(adata.obs["path"]), "x": np.nan, "y": np.nan}
+    )
+    table["crop"] = np.asarray(adata.obs["crop"]).astype(bool)
+    if "spatial" in adata.obsm:
+        table[["x", "y"]] = np.asarray(adata.obsm["spatial"])[:, :2]
+    return table
+
+
+def _checked_map(patch_map: pd.DataFrame | str | Path) -> pd.DataFrame:
+    """A patch map with every column; one made by hand may lack `crop`."""
+    if isinstance(patch_map, (str, Path)):
+        return read_table(patch_map)
+    for column in ("id", "path"):
+        if column not in patch_map:
+            raise checks.missing(
+                column, "the columns of patch_map=", patch_map.columns,
+                hint="Read such a table with ol.io.read_patch_map(csv).",
+            )  # fmt: skip
+    table = patch_map.copy()
+    for column in ("x", "y"):
+        if column not in table:
+            table[column] = np.nan
+    if "crop" not in table:  # a file that serves several rows is an image to cut
+        placed = bool(np.isfinite(table[["x", "y"]].to_numpy(dtype=np.float64)).all())
+        table["crop"] = placed and bool(table["path"].duplicated().any())
+    return table
+
+
 def _mapped(
     adata: AnnData, patch_map: pd.DataFrame | str | Path, size_um: float | None,
     mpp: float | Mapping[str, float] | None, out: int, batch_key: str | None, max_missing: float,
 ) -> list[PatchSource]:  # fmt: skip
     """Patches that a table names: files, or places in large images."""
-    table = read_table(patch_map) if isinstance(patch_map, (str, Path)) else patch_map
+    table = _checked_map(patch_map)
     position = matched_rows(table, adata.obs_names, min_matched=1 - max_missing)
     codes, names = inputs.sections(adata, batch_key)
     sources: list[PatchSource] = []

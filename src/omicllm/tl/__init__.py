@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = attach(
         "histology_baselines": "_histology_baselines",
         "impute_genes": "_impute_genes",
         "input_gradients": "_saturation",
+        "linearize": "_linearize",
         "motifs": "_motifs",
         "pattern_genes": "_pattern_genes",
         "predict_expression": "_predict_expression",

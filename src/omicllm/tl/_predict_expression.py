@@ -77,8 +77,8 @@ def predict_expression(
         Predicted log(1 + 10,000 x share); NaN for genes that are not predicted.
     ``adata.layers["spam_lower"]``, ``adata.layers["spam_upper"]``
         Bounds of the interval.
-    ``adata.obsm["X_spam"]`` : float32 (n_obs, d)
-        Fused state of image, tissue around and place.
+    ``adata.obsm["X_spam"]`` : float32 (n_obs, n_programs)
+        Predicted scores of gene programs, which predictions are made of.
     ``adata.var["spam_reliability"]`` : float64
         Correlation in held-out groups of training.
 
@@ -103,7 +103,8 @@ def predict_expression(
         kept = reliability.index[reliability >= min_reliability]
         genes = [g for g in (kept if genes is None else genes) if g in set(kept)]
         if not genes:
-            msg = f"No gene has a reliability of {min_reliability} (largest: {reliability.max():.2f})."
+            best = reliability.max()
+            msg = f"No gene has a reliability of {min_reliability} (largest: {best:.2f})."
             raise ValueError(msg)
     own_layer = found.registry_["setup_args"]["layer"]
     if own_layer is not None and lent.X is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from omicllm._core import checks, docs, inputs, results
+from omicllm._core import checks, docs, results
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger
 from omicllm.stats.agreement import gene_pearson
@@ -102,8 +102,8 @@ def spam(
 
     ``adata.layers["spam"]`` : float32 (n_obs, n_vars)
         Predicted log(1 + 10,000 x share); NaN for genes that are not predicted.
-    ``adata.obsm["X_spam"]`` : float32 (n_obs, d)
-        Fused state of image, tissue around and place.
+    ``adata.obsm["X_spam"]`` : float32 (n_obs, n_programs)
+        Predicted scores of gene programs, which predictions are made of.
     ``adata.var["spam_pearson"]`` : float64
         Correlation with held-out measurements: of the test rows, else of groups (patients,
         sections or regions) that were held out in turn. NaN for genes that are not predicted.
