@@ -2,8 +2,8 @@
 
 A tiny model is pretrained on the first 900 kb of the 1 Mb region; the other 100 kb are held out.
 Scores: the loss of masked tokens there (every model with the same masks, single tokens and
-DNABERT's spans; of an untrained model, ln 4101 = 8.3; from the counts of words alone, the line
-"word counts"), and few-shot accuracy on Prom-core of a kernel logistic regression on frozen vectors.
+DNABERT's spans; from the counts of words alone, the line "word counts"), and few-shot accuracy on
+Prom-core of a kernel logistic regression on frozen vectors. A table is printed after every seed.
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--tokens", type=int, default=62)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--shots", type=int, nargs="*", default=[50, 500])
@@ -93,8 +95,9 @@ def main() -> None:
             start = time.perf_counter()
             if how:
                 model.pretrain(
-                    fasta=path, max_steps=args.steps, max_tokens=args.tokens, rng=seed, **how
-                )
+                    fasta=path, max_steps=args.steps, max_tokens=args.tokens,
+                    batch_size=args.batch, lr=args.lr, rng=seed, **how,
+                )  # fmt: skip
             model.is_trained_ = True
             line = scores.setdefault(name, {})
             line.setdefault("wall s", []).append(time.perf_counter() - start)
@@ -113,15 +116,18 @@ def main() -> None:
         for row in mean.to_dict("records"):
             line = scores.setdefault(row["model"], {})
             line.setdefault(f"accuracy, {row['shots']}", []).append(100 * row["accuracy"])
-    scores["word counts"] = {"loss, random masks": [loss_counts]}
-    names = list(dict.fromkeys(n for line in scores.values() for n in line))
-    table(
-        [
-            {"model": name}
-            | {n: interval(line[n], 3 if "loss" in n else 1) if n in line else "-" for n in names}
-            for name, line in scores.items()
-        ]
-    )
+        scores["word counts"] = {"loss, random masks": [loss_counts]}
+        names = list(dict.fromkeys(n for line in scores.values() for n in line))
+        table(
+            [
+                {"model": name}
+                | {
+                    n: interval(line[n], 3 if "loss" in n else 1) if n in line else "-"
+                    for n in names
+                }
+                for name, line in scores.items()
+            ]
+        )
 
 
 class _Frozen:

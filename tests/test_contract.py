@@ -377,6 +377,7 @@ def test_every_verb_has_a_case():
     alone = {"pp.augment", "tl.twas", "tl.embed_people", "tl.personal_expression"}
     # `tests/tl/test_variant_effects.py`: they need a model trained on sequences.
     alone |= {"tl.variant_effects", "tl.saturation_ism", "tl.input_gradients", "tl.linearize"}
+    alone.add("tl.variant_drivers")
     assert {v.name for v in VERBS} == set(KEYS) - alone
 
 
@@ -590,7 +591,7 @@ def nowhere(tmp_path, monkeypatch):
 def test_every_model_has_a_case():
     # These have no gene rows or need a second object; tests of their own in tests/model hold them
     # to the same.
-    others = {"GeneMaskLM", "OmicLM", "PersonalExpression", "SIGELImputer", "ULT"}
+    others = {"GeneMaskLM", "OmicLM", "PersonalExpression", "SIGELImputer", "SPAM", "ULT"}
     assert {m.name for m in MODELS} | others == set(ol.model.__all__)
 
 

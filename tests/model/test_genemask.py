@@ -305,3 +305,24 @@ def test_refuses():
     ):
         with pytest.raises(ValueError, match=message):
             model.pretrain(**kwargs)
+
+
+def test_lower_case_unknown_letters_and_sequences_of_unknown_bases():
+    model = ol.model.GeneMaskLM(**TINY)
+    model.is_trained_ = True
+    Z = model.get_latent_representation(["acgtta", "ACGTTA", "ACRTTA", "ACNTTA", "NNNN"])
+    np.testing.assert_array_equal(Z[0], Z[1])
+    np.testing.assert_allclose(Z[2], Z[3], err_msg="letters outside ACGT are unknown")
+    assert np.isfinite(Z).all()
+    with pytest.raises(ValueError, match="'R' at position 2"):
+        ol.genome.KmerTokenizer(3).encode("ACRTTA")
+
+
+def test_another_k_is_refused_when_loading(tmp_path):
+    ol.model.GeneMaskLM(**TINY).save(tmp_path / "m")
+    assert ol.model.GeneMaskLM.load(tmp_path / "m").k == 3
+    other = json.loads((tmp_path / "m" / "model.json").read_text())
+    other["init_params"]["k"] = 4
+    (tmp_path / "m" / "model.json").write_text(json.dumps(other))
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        ol.model.GeneMaskLM.load(tmp_path / "m")

@@ -210,6 +210,23 @@ def test_split_by_gene_and_people_held_out(data):
     assert by_gene.predict().shape == (60, 3), "genes that were not trained are predicted too"
 
 
+def test_without_validation_and_with_few_people(data, caplog):
+    rna, personal = data
+    other = rna.copy()
+    other.obs["split"] = np.where(rna.obs["split"] == "test", "test", "train")
+    model = made((other, personal))
+    with caplog.at_level("WARNING", logger="omicllm"):
+        model.train(2, **FAST)
+    assert "nobody validates" in caplog.text
+    assert "train_val_loss" not in model.history_ and len(model.history_["train_loss"]) == 2
+    other.X[5:, :] = np.nan
+    few = made((other, personal), "pair_classification")
+    few.train(1, **FAST, train_fraction=0.9)
+    other.X[:] = np.nan
+    with pytest.raises(ValueError, match="No gene has two training people"):
+        made((other, personal)).train(1)
+
+
 def test_sampler_shares_haplotypes(data):
     rna, personal = data
     sequences = PersonalSequences(personal, rna.obs_names, list("PQR"))

@@ -187,6 +187,39 @@ def test_save_and_load(model, new, tmp_path):
         again.predict()
 
 
+def test_genes_go_by_name_and_others_are_refused(model, new, tmp_path):
+    model.save(tmp_path / "m")
+    other = made_sections("abcd")[:, ::-1].copy()
+    again = ol.model.SPAM.load(tmp_path / "m", other)
+    pd.testing.assert_frame_equal(again.predict(new), model.predict(new))
+    new.obs["seen"] = np.arange(new.n_obs) % 4 == 0
+    pd.testing.assert_frame_equal(
+        model.predict(new[:, ::-1].copy(), context="seen"), model.predict(new, context="seen")
+    )
+    with pytest.raises(ValueError, match="trained on 30 genes"):
+        ol.model.SPAM.load(tmp_path / "m", other[:, :9].copy())
+
+
+def test_an_interrupt_leaves_the_model_usable(monkeypatch, new):
+    from omicllm.train._spam import CountPlan
+
+    net = made()
+    net.train(1, show_progress=False)
+    before = net.predict(new)
+    step = CountPlan.training_step
+
+    def stopped(self, batch, i):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CountPlan, "training_step", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        net.train(2, show_progress=False)
+    assert not net.module.training
+    monkeypatch.setattr(CountPlan, "training_step", step)
+    net.train(1, show_progress=False)
+    assert net.predict(new).shape == before.shape
+
+
 def test_same_seed_same_model(new):
     one, two = made(), made()
     for m in (one, two):

@@ -7,7 +7,13 @@ from made_tissue import made_section
 
 from omicllm.spatial.surroundings import neighbors, position_features
 from omicllm.stats.agreement import gene_pearson
-from omicllm.stats.depth import depth_slope, expected_log, log_normalised, unknown_depth
+from omicllm.stats.depth import (
+    depth_slope,
+    expected_log,
+    expected_log_by_depth,
+    log_normalised,
+    unknown_depth,
+)
 from omicllm.stats.program_regression import ProgramRegression
 from omicllm.stats.tissue_context import TissueContext
 
@@ -43,6 +49,20 @@ def test_expected_log_is_the_mean_of_poisson_draws():
     x = rng.poisson(total[None, :, None] * share, (100_000, 2, 3))
     drawn = log_normalised(x.reshape(-1, 3), np.tile(total, 100_000)).reshape(x.shape).mean(0)
     np.testing.assert_allclose(expected_log(share, total), drawn, atol=0.02)
+
+
+def test_many_depths_are_interpolated():
+    rng = np.random.default_rng(0)
+    share, total = np.array([1e-4, 2e-3, 3e-2]), 1000 * rng.lognormal(0, 1, 500)
+    np.testing.assert_allclose(
+        expected_log_by_depth(share, total), expected_log(share, total), atol=0.01
+    )
+    relative = rng.normal(0, 0.5, 500)
+    many = unknown_depth(share, relative, 7.0, 1.0)
+    few = np.vstack([unknown_depth(share, part, 7.0, 1.0) for part in np.split(relative, 10)])
+    np.testing.assert_allclose(many, few, atol=0.01)
+    same = unknown_depth(share, np.zeros(100), 7.0, 1.0)
+    np.testing.assert_allclose(same, unknown_depth(share, np.zeros(1), 7.0, 1.0).repeat(100, 0))
 
 
 def test_depth_matters_most_where_counts_are_few():

@@ -115,6 +115,11 @@ GENOME: dict[str, Keys] = {
             "var:{root}_pearson": "float32, of `rna`: correlation with the network's prediction",
         },
     ),
+    "tl.variant_drivers": Keys(
+        "variant_drivers",
+        {"var:{root}_n": "int32, of `rna`: drivers of the gene"},
+        {"table": "of `geno`, DataFrame: gene, variant, rank, effect, agreement with predictions"},
+    ),
     "tl.saturation_ism": Keys(
         "saturation_ism",
         {},

@@ -23,6 +23,7 @@ __getattr__, __dir__, __all__ = attach(
         "motifs_df": "_motifs",
         "svg_df": "_svg",
         "ult_distances_df": "_ult",
+        "variant_drivers_df": "_personal",
         "variant_effects_df": "_personal",
     },
 )

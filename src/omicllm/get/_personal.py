@@ -93,6 +93,35 @@ def variant_effects_df(
 
 
 @docs.fill()
+def variant_drivers_df(
+    adata: AnnData | MuData, *, key: str = "variant_drivers", mod: str | None = None
+) -> pd.DataFrame:
+    """Return the variants that :func:`omicllm.tl.variant_drivers` kept.
+
+    Parameters
+    ----------
+    {adata}
+    key
+        Root of the results, as given with ``key_added=``.
+    {mod}
+
+    Returns
+    -------
+    DataFrame with the columns that :func:`omicllm.tl.variant_drivers` lists.
+
+    Raises
+    ------
+    KeyError
+        When there are no such results (they are in the modality of the genotypes).
+    """
+    source = inputs.resolve(adata, mod)
+    if key not in source.uns or "table" not in source.uns[key]:
+        hint = "Make them with ol.tl.variant_drivers(mdata); they are in its genotypes, mod='geno'."
+        raise checks.missing(key, "adata.uns", source.uns, hint=hint)
+    return source.uns[key]["table"].copy()
+
+
+@docs.fill()
 def ism_df(
     adata: AnnData | MuData,
     *,

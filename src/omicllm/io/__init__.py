@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "Genome": "_genome",
+        "read_basenji": "_basenji",
         "read_cohort": "_cohort",
         "read_expression": "_expression",
         "read_kmer_ranks": "_kmer_ranks",

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "ari": "_scores",
+        "causal_auroc": "_scores",
         "gene_pearson": "_scores",
         "mantel": "_scores",
         "neighbor_overlap": "_scores",

@@ -2,6 +2,7 @@
 
 from omicllm.stats.agreement import gene_pearson, ssim
 from omicllm.stats.calibration import calibration
+from omicllm.stats.causal import causal_auroc
 from omicllm.stats.clusters import ari, nmi
 from omicllm.stats.mantel import mantel
 from omicllm.stats.neighbors import neighbor_overlap, neighbor_recall
@@ -9,6 +10,7 @@ from omicllm.stats.neighbors import neighbor_overlap, neighbor_recall
 __all__ = [
     "ari",
     "calibration",
+    "causal_auroc",
     "gene_pearson",
     "mantel",
     "neighbor_overlap",

@@ -200,7 +200,7 @@ class SPAM(SPAMResults):
         checks.whole_number("batch_size", batch_size, at_least=2)
         seed = rngs.seed_of(rng)
         tissue, _, tensors = self._prepare()
-        before = {k: v.clone() for k, v in self.module.state_dict().items()}
+        before = copy.deepcopy(self.module.cpu().state_dict())
         plan = AlignmentPlan(
             self.module, tensors, MODES[mode], lr=lr, weight_decay=weight_decay,
             temperature=temperature,
@@ -213,8 +213,8 @@ class SPAM(SPAMResults):
         self.is_trained_ = False
         parts = {"gene": ("adapter.", "genes."), "space": ("adapter.", "spatial.")}
         aligned = tuple(p for task in MODES[mode] for p in parts[task])
-        after = self.module.state_dict()
-        fresh = {k for k in after if k.startswith(aligned) and not torch.equal(after[k], before[k])}
+        after = {k: v.cpu() for k, v in self.module.state_dict().items() if k.startswith(aligned)}
+        fresh = {k for k, v in after.items() if not torch.equal(v, before[k])}
         self.pretrained_ = sorted({*self.pretrained_, *fresh})
 
     def load_pretrained(self, model: SPAM | str | Path) -> None:
@@ -241,7 +241,7 @@ class SPAM(SPAMResults):
             )
             raise ValueError(msg)
         self._prepare()
-        mine, theirs = self.module.state_dict(), other.module.state_dict()
+        mine, theirs = self.module.cpu().state_dict(), other.module.state_dict()
         wrong = [k for k in other.pretrained_ if mine[k].shape != theirs[k].shape]
         if wrong:
             msg = (
@@ -310,7 +310,7 @@ class SPAM(SPAMResults):
                "show_progress": show_progress, "gradient_clip_val": 1.0, **trainer}  # fmt: skip
 
         def fitted(rows: np.ndarray, watched: np.ndarray, epochs: int, stage: str) -> CountPlan:
-            self.module.load_state_dict(begin)
+            self.module.cpu().load_state_dict(begin)
             start_head(self.module, tensors, torch.from_numpy(rows))
             plan = CountPlan(
                 self.module, tensors, watched, tissue.sections, lr=lr, weight_decay=weight_decay,

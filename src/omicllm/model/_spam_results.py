@@ -249,8 +249,9 @@ class SPAMResults(SPAMStore):
             As in :meth:`predict`.
         modality
             ``"programs"``: predicted scores of gene programs, which predictions are made of.
-            ``"fused"``: state from which the network predicts its part of them. ``"image"``, ``"spatial"``, ``"gene"``: what the encoders give; the
-            last reads the counts of `adata`, the others only images.
+            ``"fused"``: state from which the network predicts its part of them. ``"image"``,
+            ``"spatial"``, ``"gene"``: what the encoders give; the last reads the counts of
+            `adata`, the others only images.
 
         Returns
         -------

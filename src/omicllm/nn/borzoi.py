@@ -114,6 +114,8 @@ class Borzoi(EnformerStore, nn.Module):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import omicllm as ol
     >>> trunk = ol.nn.Borzoi(dim=32, depth=1, heads=2, widths=(8, 8, 8, 8, 8, 8), output_heads={})
     >>> trunk.embed(np.zeros((1, 1024), dtype=np.int8)).shape
     torch.Size([1, 32, 32])

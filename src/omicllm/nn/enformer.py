@@ -139,6 +139,8 @@ class Enformer(EnformerStore, nn.Module):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import omicllm as ol
     >>> trunk = ol.nn.Enformer(dim=96, depth=1, heads=4, dim_divisible_by=24, output_heads={})
     >>> trunk.embed(np.zeros((1, 1024), dtype=np.int8)).shape
     torch.Size([1, 8, 192])

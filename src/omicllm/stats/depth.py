@@ -9,6 +9,8 @@ TARGET = 1e4
 #: Means from which on a second-order expansion replaces the sum over counts.
 _LARGE = 20.0
 _MOST = 60
+#: Depths at which expectations are made, where there are more observations than that.
+_GRID = 65
 
 
 def log_normalised(counts: np.ndarray, total: np.ndarray) -> np.ndarray:
@@ -48,6 +50,26 @@ def expected_log(share: np.ndarray, total: np.ndarray) -> np.ndarray:
     return out
 
 
+def expected_log_by_depth(share: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """As :func:`expected_log`, interpolated in log depth where there are many observations."""
+    if len(total) <= _GRID:
+        return expected_log(share, total)
+    log_total = np.log(np.maximum(total, 1.0))
+    grid = np.linspace(log_total.min(), log_total.max(), _GRID)
+    return _interpolated(log_total, grid, expected_log(share, np.exp(grid)))
+
+
+def _interpolated(at: np.ndarray, grid: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Rows of `values` (m, g), known at `grid` (m,), at other places (n,)."""
+    step = grid[1] - grid[0]
+    if step <= 0:
+        return np.repeat(values[:1], len(at), axis=0)
+    place = np.clip((at - grid[0]) / step, 0, len(grid) - 1)
+    low = np.minimum(place.astype(np.int64), len(grid) - 2)
+    part = (place - low)[:, None]
+    return (1 - part) * values[low] + part * values[low + 1]
+
+
 def depth_slope(share: np.ndarray, total: float) -> np.ndarray:
     """Derivative (g,) of :func:`expected_log` by the logarithm of the share, at one depth."""
     step = 0.1
@@ -73,6 +95,9 @@ def unknown_depth(
     -------
     float64 (n, g), averaged over five points of the normal distribution of the log depth.
     """
+    if len(relative) > _GRID:
+        grid = np.linspace(relative.min(), relative.max(), _GRID)
+        return _interpolated(relative, grid, unknown_depth(share, grid, level, spread))
     points = np.array([-1.5, -0.75, 0.0, 0.75, 1.5])
     weight = np.exp(-0.5 * points**2)
     out = np.zeros((len(relative), len(share)))

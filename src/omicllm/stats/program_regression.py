@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from omicllm.stats.depth import depth_slope, expected_log, unknown_depth
+from omicllm.stats.depth import depth_slope, expected_log_by_depth, unknown_depth
 from omicllm.stats.ridge import mean_of_sections, section_means
 
 #: Members of the average: kind, and the blocks of features it reads.
@@ -31,7 +31,7 @@ _ONE_PATIENT = 2 / 3
 #: Standard deviation of the log depth of sections, where counts of a section are not known.
 DEPTH_SPREAD = 1.5
 _MAX_COMPONENTS = 256
-_MAX_CENTRES = 2000
+_MAX_CENTRES = 1000
 #: Shuffles of the image features, rows they are done on, and standard deviations above their gain
 #: from which features count as linked to expression.
 _N_SHUFFLES, _MAX_TEST, _LINK_SD = 19, 1000, 4.0
@@ -187,7 +187,7 @@ class ProgramRegression:
         target = Y.astype(np.float64).copy()
         for s in range(n_sections):
             rows = sections == s
-            target[rows] -= expected_log(counts_share[s], total[rows])
+            target[rows] -= expected_log_by_depth(counts_share[s], total[rows])
         target = _centred(target, sections)
         w = _section_weights(target, sections)
         k = min(self.n_programs, *target.shape)

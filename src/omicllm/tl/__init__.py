@@ -36,6 +36,7 @@ __getattr__, __dir__, __all__ = attach(
         "ult_distances": "_ult_distances",
         "ult_quality": "_ult_decode",
         "twas": "_twas",
+        "variant_drivers": "_variant_drivers",
         "variant_effects": "_variant_effects",
     },
 )

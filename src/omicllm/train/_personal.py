@@ -122,7 +122,9 @@ class _Items(IterableDataset):
         items = []
         for g in self.sampler.genes.tolist():
             people = self.sampler.draw(g, self.per_gene, rng)
-            pieces = max(1, round(len(people) / self.chunk))
+            # By the number asked for, so that every epoch has as many batches.
+            n = self.per_gene if self.sampler.pairs else len(people)
+            pieces = max(1, round(n / self.chunk))
             items += [(g, piece) for piece in np.array_split(people, pieces) if len(piece)]
         order = np.arange(len(items)) if self.fixed else rng.permutation(len(items))
         n = -(-len(items) // self.genes_per_batch)
