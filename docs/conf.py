@@ -20,7 +20,19 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 HERE = Path(__file__).parent
-NAMESPACES = ("pp", "tl", "pl", "get", "model", "datasets", "metrics", "nn", "io", "codec", "genome")
+NAMESPACES = (
+    "pp",
+    "tl",
+    "pl",
+    "get",
+    "model",
+    "datasets",
+    "metrics",
+    "nn",
+    "io",
+    "codec",
+    "genome",
+)
 logger = logging.getLogger(__name__)
 
 project = "omicllm"

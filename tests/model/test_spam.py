@@ -339,3 +339,28 @@ def test_bad_input(model, new):
         made(n_hidden=30)
     with pytest.raises(ValueError, match="SPAM.setup_anndata"):
         ol.model.SPAM()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("train,test", [("st_mob1", "st_mob2"), ("st_mob2", "st_mob1")])
+def test_olfactory_bulb_is_predicted_better_than_by_ridge(data_dir, train, test):
+    import anndata as ad
+
+    one, other = (ad.read_h5ad(data_dir / "tissue" / f"{name}.h5ad") for name in (train, test))
+    for section in (one, other):
+        ol.pp.image_features(section)
+    ol.model.SPAM.setup_anndata(one)
+    net = ol.model.SPAM(one)
+    net.train(show_progress=False)
+    truth = measured(other[:, net.genes_])
+    guess = net.predict(other).to_numpy()
+    groups = net.regression_.groups_
+    ridge = GroupedRidge().fit(
+        one.obsm["X_classical"], measured(one[:, net.genes_]), np.zeros(one.n_obs), groups
+    )
+    plain = ridge.predict(other.obsm["X_classical"], np.zeros(other.n_obs))
+    assert gene_pearson(truth, guess).mean() > gene_pearson(truth, plain).mean() + 0.02
+    assert ((truth - guess) ** 2).mean() < ((truth - plain) ** 2).mean()
+    low, high = net.get_intervals(other)
+    inside = ((truth >= low) & (truth <= high)).to_numpy().mean()
+    assert 0.87 < inside < 0.93

@@ -36,6 +36,8 @@ class GenomeTrunk(Protocol):
     max_len
         Longest sequence, or None.
 
+    Notes
+    -----
     A trunk may also have ``tracks(embedding=, index=)`` (predicted signals of bins), and
     ``parts``, a dict of lists of modules that can be frozen by name.
     """
