@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from omicllm._core import checks, docs, inputs
+from omicllm._core.lazy import quiet_import
 from omicllm.pl._panels import finish
 
 if TYPE_CHECKING:
@@ -129,8 +130,8 @@ def _panel(
     """One section and one column, from an object of its own: squidpy writes colours into `uns`."""
     import pandas as pd
     import scanpy as sc
-    import squidpy as sq
 
+    sq = quiet_import("squidpy")
     values = pd.Series(np.asarray(adata.obs[column])[rows], index=[str(i) for i in rows])
     coords = np.asarray(adata.obsm[spatial_key], dtype=float)[rows, :2]
     if adata.obs[column].dtype == "category":
