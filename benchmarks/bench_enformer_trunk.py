@@ -2,10 +2,10 @@
 
 These packages pin other versions of transformers, so they live in an environment of their own:
 
-    python -m venv /tmp/oracle
-    /tmp/oracle/bin/pip install torch --index-url https://download.pytorch.org/whl/cpu
-    /tmp/oracle/bin/pip install enformer-pytorch==0.8.12 borzoi-pytorch==0.4.2
-    python benchmarks/bench_enformer_trunk.py --oracle /tmp/oracle/bin/python
+    python -m venv oracle
+    oracle/bin/pip install torch --index-url https://download.pytorch.org/whl/cpu
+    oracle/bin/pip install enformer-pytorch==0.8.12 borzoi-pytorch==0.4.2
+    python benchmarks/bench_enformer_trunk.py --oracle oracle/bin/python
 
 Both run in processes of their own with one thread and the same random weights (every weight moved
 from its starting value, so that no part is zero). Without --oracle only ours is measured.

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
-from omicllm.nn.enformer import Residual, central
+from omicllm.nn.enformer import central
 from omicllm.nn.enformer_store import EnformerStore
 from omicllm.nn.genome_input import as_one_hot
 from omicllm.nn.relative_attention import RelativeAttention, window_basis
+from omicllm.nn.track_heads import TrackHeads, transformer_layer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,7 +61,7 @@ class Separable(nn.Module):
         return self.conv_layer(x)
 
 
-class Borzoi(EnformerStore, nn.Module):
+class Borzoi(EnformerStore, TrackHeads):
     """Sequence in, one vector per 32 bases out; and the published RNA-seq and other tracks.
 
     Names of the weights are those of the package borzoi-pytorch, whose checkpoints load with
@@ -206,19 +206,7 @@ class Borzoi(EnformerStore, nn.Module):
             dim, heads=heads, dim_key=dim_key, dim_value=dim_value, n_features=n_features,
             dropout=attn_dropout, pos_dropout=pos_dropout, basis=window_basis,
         )  # fmt: skip
-        return nn.Sequential(
-            Residual(nn.Sequential(nn.LayerNorm(dim, eps=1e-3), attention, nn.Dropout(dropout))),
-            Residual(
-                nn.Sequential(
-                    nn.LayerNorm(dim, eps=1e-3),
-                    nn.Linear(dim, 2 * dim),
-                    nn.Dropout(dropout),
-                    nn.ReLU(),
-                    nn.Linear(2 * dim, dim),
-                    nn.Dropout(dropout),
-                )  # fmt: skip
-            ),
-        )
+        return transformer_layer(dim, attention, dropout=dropout, eps=1e-3)
 
     @property
     def parts(self) -> dict[str, list[nn.Module]]:
@@ -227,11 +215,6 @@ class Borzoi(EnformerStore, nn.Module):
             "cnn": [self.conv_dna, self.res_tower, self.unet1],
             "transformer": [self.transformer],
         }
-
-    def _run(self, block: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, x, use_reentrant=False)  # type: ignore[no-any-return]
-        return block(x)
 
     def embed(self, tokens: torch.Tensor | np.ndarray) -> torch.Tensor:
         """Embeddings of bins of 32 bases.
@@ -264,55 +247,8 @@ class Borzoi(EnformerStore, nn.Module):
         x = self.separable0(x).transpose(1, 2)
         return x if self.target_length is None else central(x, self.target_length)
 
-    def tracks(
-        self,
-        tokens: torch.Tensor | np.ndarray | None = None,
-        index: int | list[int] | None = None,
-        *,
-        head: str = "human",
-        embedding: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Predicted tracks (n, bins, n_tracks), not below 0.
+    def _linear(self, head: str) -> Any:
+        return getattr(self, f"{head}_head")
 
-        Parameters
-        ----------
-        tokens
-            Sequences, as for :meth:`embed`.
-        index
-            Numbers of tracks; all when None.
-        head
-            Species.
-        embedding
-            Instead of `tokens`: what :meth:`embed` returned, or some of its bins.
-
-        Raises
-        ------
-        KeyError
-            No such head.
-        IndexError
-            No such track.
-        """
-        linear: Any = getattr(self, f"{head}_head", None)
-        if linear is None:
-            msg = f"There is no head {head!r} (there: {list(self.hparams['output_heads'])})."
-            raise KeyError(msg)
-        if embedding is None:
-            if tokens is None:
-                msg = "Give tokens or embedding=."
-                raise ValueError(msg)
-            embedding = self.embed(tokens)
-        weight, bias = linear.weight, linear.bias
-        if index is not None:
-            rows = [index] if isinstance(index, int) else list(index)
-            if max(rows) >= len(bias):
-                msg = f"The head {head!r} has {len(bias)} tracks, numbered from 0: no {max(rows)}."
-                raise IndexError(msg)
-            weight, bias = weight[rows], bias[rows]
-        x = self.final_joined_convs(embedding.transpose(1, 2))
-        return nn.functional.softplus(nn.functional.conv1d(x, weight, bias)).transpose(1, 2)
-
-    def forward(self, tokens: torch.Tensor | np.ndarray) -> dict[str, torch.Tensor]:
-        """All tracks of every species: (n, bins, n_tracks) each."""
-        embedding = self.embed(tokens)
-        heads = self.hparams["output_heads"]
-        return {species: self.tracks(head=species, embedding=embedding) for species in heads}
+    def _joined(self, embedding: torch.Tensor) -> torch.Tensor:
+        return self.final_joined_convs(embedding.transpose(1, 2)).transpose(1, 2)

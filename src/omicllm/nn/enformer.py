@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from omicllm.nn.enformer_store import EnformerStore
 from omicllm.nn.genome_input import as_one_hot
 from omicllm.nn.relative_attention import RelativeAttention
+from omicllm.nn.track_heads import Residual, TrackHeads, transformer_layer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,18 +29,6 @@ class Gelu(nn.Module):
         if torch.is_grad_enabled():
             return torch.sigmoid(1.702 * x) * x
         return (1.702 * x).sigmoid_().mul_(x)
-
-
-class Residual(nn.Module):
-    """x + f(x)."""
-
-    def __init__(self, fn: nn.Module) -> None:
-        super().__init__()
-        self.fn = fn
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Any shape in, the same out."""
-        return x + self.fn(x)
 
 
 class PairPool(nn.Module):
@@ -88,7 +76,7 @@ def channels(start: int, end: int, n: int, divisible_by: int) -> list[int]:
     return [int(round(start * base**i / divisible_by) * divisible_by) for i in range(n)]
 
 
-class Enformer(EnformerStore, nn.Module):
+class Enformer(EnformerStore, TrackHeads):
     """Sequence in, one vector per 128 bases out; and the published tracks.
 
     Names of the weights are those of the package enformer-pytorch, whose checkpoints load with
@@ -219,19 +207,7 @@ class Enformer(EnformerStore, nn.Module):
             dim, heads=heads, dim_key=dim_key, dim_value=dim // heads, n_features=dim // heads,
             dropout=attn_dropout, pos_dropout=pos_dropout,
         )  # fmt: skip
-        return nn.Sequential(
-            Residual(nn.Sequential(nn.LayerNorm(dim), attention, nn.Dropout(dropout))),
-            Residual(
-                nn.Sequential(
-                    nn.LayerNorm(dim),
-                    nn.Linear(dim, 2 * dim),
-                    nn.Dropout(dropout),
-                    nn.ReLU(),
-                    nn.Linear(2 * dim, dim),
-                    nn.Dropout(dropout),
-                )  # fmt: skip
-            ),
-        )
+        return transformer_layer(dim, attention, dropout=dropout)
 
     @property
     def parts(self) -> dict[str, list[nn.Module]]:
@@ -240,11 +216,6 @@ class Enformer(EnformerStore, nn.Module):
             "cnn": [self.stem, self.conv_tower],
             "transformer": [self.transformer, self.final_pointwise],
         }
-
-    def _run(self, block: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, x, use_reentrant=False)  # type: ignore[no-any-return]
-        return block(x)
 
     def embed(self, tokens: torch.Tensor | np.ndarray) -> torch.Tensor:
         """Embeddings of the bins.
@@ -277,56 +248,8 @@ class Enformer(EnformerStore, nn.Module):
         x = self.final_pointwise[1](x.transpose(1, 2)).transpose(1, 2)
         return self.final_pointwise[4](self.final_pointwise[3](x))
 
-    def tracks(
-        self,
-        tokens: torch.Tensor | np.ndarray | None = None,
-        index: int | list[int] | None = None,
-        *,
-        head: str = "human",
-        embedding: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Predicted tracks (n, bins, n_tracks), not below 0.
-
-        Parameters
-        ----------
-        tokens
-            Sequences, as for :meth:`embed`.
-        index
-            Numbers of tracks; all when None.
-        head
-            Species.
-        embedding
-            Instead of `tokens`: what :meth:`embed` returned, or some of its bins.
-
-        Raises
-        ------
-        KeyError
-            No such head.
-        IndexError
-            No such track.
-        """
-        if head not in self._heads:
-            msg = f"There is no head {head!r} (there: {list(self._heads)})."
-            raise KeyError(msg)
-        linear: Any = self._heads[head][0]  # type: ignore[index]
-        if embedding is None:
-            if tokens is None:
-                msg = "Give tokens or embedding=."
-                raise ValueError(msg)
-            embedding = self.embed(tokens)
-        weight, bias = linear.weight, linear.bias
-        if index is not None:
-            rows = [index] if isinstance(index, int) else list(index)
-            if max(rows) >= len(bias):
-                msg = f"The head {head!r} has {len(bias)} tracks, numbered from 0: no {max(rows)}."
-                raise IndexError(msg)
-            weight, bias = weight[rows], bias[rows]
-        return nn.functional.softplus(nn.functional.linear(embedding, weight, bias))
-
-    def forward(self, tokens: torch.Tensor | np.ndarray) -> dict[str, torch.Tensor]:
-        """All tracks of every species: (n, bins, n_tracks) each."""
-        embedding = self.embed(tokens)
-        return {species: self.tracks(head=species, embedding=embedding) for species in self._heads}
+    def _linear(self, head: str) -> Any:
+        return self._heads[head][0]  # type: ignore[index]
 
 
 def central(x: torch.Tensor, n: int) -> torch.Tensor:
