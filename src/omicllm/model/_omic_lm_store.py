@@ -12,12 +12,10 @@ from omicllm._core import rng as rngs
 from omicllm.model import _base
 from omicllm.model import _omic_lm_parts as parts
 from omicllm.model._omic_lm_text import OmicText, by_modality
+from omicllm.model._profile_setup import ProfileSetup
 from omicllm.model._ult_sources import sources
 
 import torch  # isort: skip  (after _base, which imports scvi quietly)
-from scvi.data import AnnDataManager  # isort: skip
-from scvi.data._manager import AnnDataManagerValidationCheck  # isort: skip
-from scvi.data.fields import LayerField, MuDataLayerField  # isort: skip
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 _BACKBONE = "backbone"
 
 
-class OmicLMStore:
+class OmicLMStore(ProfileSetup):
     """What `OmicLM` does with objects and folders."""
 
     text_: OmicText | None
@@ -64,8 +62,7 @@ class OmicLMStore:
         arguments = cls._get_setup_method_args(labels_key=labels_key, layer=layer, cls=cls)  # type: ignore[attr-defined]
         parts.class_codes(parts.label_column(adata, labels_key), labels_key)
         sources(adata, layer=layer)
-        fields = [LayerField("X", layer, is_count_data=False, correct_data_format=False)]
-        cls._register(adata, fields, arguments, **kwargs)
+        cls._register(adata, layer, arguments, **kwargs)
 
     @classmethod
     def setup_mudata(
@@ -99,23 +96,7 @@ class OmicLMStore:
         arguments = cls._get_setup_method_args(  # type: ignore[attr-defined]
             labels_key=labels_key, modalities=chosen, layer=own, cls=cls
         )
-        fields = [
-            MuDataLayerField(
-                f"X_{m}", own[m], mod_key=m, is_count_data=False, correct_data_format=False
-            )
-            for m in chosen
-        ]
-        cls._register(mdata, fields, arguments, **kwargs)
-
-    @classmethod
-    def _register(cls, data: Any, fields: list[Any], arguments: Any, **kwargs: Any) -> None:
-        manager = AnnDataManager(
-            fields=fields,
-            setup_method_args=arguments,
-            validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
-        )
-        manager.register_fields(data, **kwargs)
-        cls.register_manager(manager)  # type: ignore[attr-defined]
+        cls._register(mdata, own, arguments, **kwargs)
 
     def _begin(self, adata: Any, description: Mapping[str, Any] | None) -> None:
         if adata is not None:

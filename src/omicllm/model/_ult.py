@@ -11,13 +11,11 @@ import numpy as np
 from omicllm.codec.lookup_table import LookupTable
 from omicllm.model import _base
 from omicllm.model._base import OmicModel
+from omicllm.model._profile_setup import ProfileSetup
 from omicllm.model._ult_codec import ProfileCodec
 from omicllm.model._ult_sources import sources
 
 import torch  # isort: skip  (after _base, which imports scvi quietly)
-from scvi.data import AnnDataManager  # isort: skip
-from scvi.data._manager import AnnDataManagerValidationCheck  # isort: skip
-from scvi.data.fields import LayerField, MuDataLayerField  # isort: skip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
-class ULT(OmicModel):
+class ULT(ProfileSetup, OmicModel):
     """Profiles as strings: one character per gene, from a frequency-ranked lookup table.
 
     Values are companded to integer levels, levels are counted and ranked, and each gets a
@@ -148,8 +146,7 @@ class ULT(OmicModel):
         """
         arguments = cls._get_setup_method_args(layer=layer, cls=cls)
         sources(adata, layer=layer)
-        fields = [LayerField("X", layer, is_count_data=False, correct_data_format=False)]
-        cls._register(adata, fields, arguments, **kwargs)
+        cls._register(adata, layer, arguments, **kwargs)
 
     @classmethod
     def setup_mudata(
@@ -178,23 +175,7 @@ class ULT(OmicModel):
         own = {m: by_name.get(m) if by_name else layer for m in chosen}
         sources(mdata, layer=own, modalities=chosen)
         arguments = cls._get_setup_method_args(modalities=chosen, layer=own, cls=cls)
-        fields = [
-            MuDataLayerField(
-                f"X_{m}", own[m], mod_key=m, is_count_data=False, correct_data_format=False
-            )
-            for m in chosen
-        ]
-        cls._register(mdata, fields, arguments, **kwargs)
-
-    @classmethod
-    def _register(cls, data: Any, fields: list[Any], arguments: Any, **kwargs: Any) -> None:
-        manager = AnnDataManager(
-            fields=fields,
-            setup_method_args=arguments,
-            validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
-        )
-        manager.register_fields(data, **kwargs)
-        cls.register_manager(manager)
+        cls._register(mdata, own, arguments, **kwargs)
 
     def _sources(self, adata: Any) -> Any:
         setup = self.registry_["setup_args"]
