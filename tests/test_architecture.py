@@ -32,12 +32,12 @@ TOP = {
     6: {"numpy", "scipy", "pandas", "matplotlib"},
 }
 INSIDE = {
-    0: {"pandas", "scipy", "anndata", "mudata", "h5py", "tqdm", "torch"},
+    0: {"pandas", "scipy", "anndata", "mudata", "h5py", "tqdm", "torch", "dask"},
     1: {"skimage", "sklearn", "pysam", "cyvcf2", "pyfaidx", "pandas"},
     2: {"transformers"},
     3: {"pandas"},
     4: {"transformers", "safetensors", "sklearn", "mudata", "omicllm"},
-    5: {"anndata", "mudata", "scanpy", "squidpy", "sklearn", "umap", "torch", "dask"},
+    5: {"anndata", "mudata", "scanpy", "squidpy", "sklearn", "umap", "torch", "dask", "pooch"},
     6: {"squidpy", "scanpy"},
 }
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from omicllm._core import inputs
+from omicllm._core import blocks, inputs
 from omicllm._core.log import logger
 from omicllm._core.settings import settings
 
@@ -35,6 +35,10 @@ def by_genes(X: Any) -> bool:
 def gene_groups(X: Any, n_bytes: int | None = None) -> Iterator[Group]:
     """Yield groups of consecutive genes in memory: csc, or dense (n_obs, n) with any order.
 
+    With an active dask client, groups of a dask array stay lazy, at least one for each thread of
+    the workers: :func:`omicllm._core.blocks.run` computes them there, and :func:`in_memory` turns
+    what the worker reads into one of the above.
+
     Parameters
     ----------
     X
@@ -52,15 +56,16 @@ def gene_groups(X: Any, n_bytes: int | None = None) -> Iterator[Group]:
     if kind not in ("csr", "backed", "dask"):
         yield slice(0, m), sparse.csc_matrix(X)
         return
+    if kind == "dask" and (client := blocks.active_client()) is not None:
+        yield from _lazily(X, n_bytes, sum(client.nthreads().values()))
+        return
     if by_genes(X):
         logger.info("reading a %s matrix %s in groups of genes", kind, (n, m))
         step = max(1, min(m, n_bytes // (16 * n)))
         for start in range(0, m, step):
             part = X[:, start : start + step]
-            part = part.compute() if hasattr(part, "compute") else part
-            if sparse.issparse(part):
-                part = sparse.csc_matrix(part)
-            yield slice(start, min(start + step, m)), part
+            part = part.compute() if blocks.is_lazy(part) else part
+            yield slice(start, min(start + step, m)), in_memory(part)
         return
     if kind == "csr":
         per_gene = np.bincount(X.indices, minlength=m)
@@ -69,6 +74,37 @@ def gene_groups(X: Any, n_bytes: int | None = None) -> Iterator[Group]:
             yield genes, (X if whole else X[:, genes]).tocsc()
         return
     yield from _by_passes(X, kind, n_bytes)
+
+
+def in_memory(part: Any) -> Any:
+    """Return a group of genes as csc or ndarray."""
+    from scipy import sparse
+
+    return sparse.csc_matrix(part) if sparse.issparse(part) else np.asarray(part)
+
+
+def _lazily(X: Any, n_bytes: int, n_threads: int) -> Iterator[tuple[slice, Any]]:
+    """Groups of genes of a dask array, not computed."""
+    n, m = X.shape
+    if by_genes(X):
+        size = np.full(m, 16 * n)
+    else:
+        size = np.zeros(m, dtype=np.int64)
+        for _, stored in inputs.map_rows(X, _bytes_stored):
+            size += stored
+    most = -(-int(size.sum()) // max(1, n_threads))
+    for genes in _cuts(size, max(1, min(n_bytes, most))):
+        yield genes, X[:, genes]
+
+
+def _bytes_stored(block: Any, start: int) -> np.ndarray:
+    """Bytes of the values of each gene in a block of rows."""
+    from scipy import sparse
+
+    n, m = block.shape
+    if not sparse.issparse(block):
+        return np.full(m, n * block.dtype.itemsize)
+    return np.bincount(block.indices, minlength=m) * (block.dtype.itemsize + 4)
 
 
 def _by_passes(X: Any, kind: str, n_bytes: int) -> Iterator[Group]:

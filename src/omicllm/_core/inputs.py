@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from omicllm._core import blocks
 from omicllm._core.checks import listed, missing
 from omicllm._core.log import logger
 from omicllm._core.settings import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from anndata import AnnData
     from mudata import MuData
@@ -98,19 +100,55 @@ def row_blocks(X: Any, *, rows: int | None = None) -> Iterator[tuple[int, Any]]:
     ------
     Number of the first row, and the block.
     """
+    yield from map_rows(X, _unchanged, rows=rows)
+
+
+def map_rows(
+    X: Any, function: Callable[..., Any], *shared: Any, rows: int | None = None
+) -> Iterator[tuple[int, Any]]:
+    """Apply ``function(block, start, *shared)`` to the blocks that :func:`row_blocks` walks over.
+
+    Blocks of a dask array are read and worked on by the caller's dask client when there is one
+    (see :mod:`omicllm._core.blocks`); their bounds then follow the chunks of the array.
+
+    Yields
+    ------
+    Number of the first row, and what the function made of the block, in the order of the rows.
+    """
+    bounds = _row_bounds(X, rows)
+    tasks = ((X[start:stop], start) for start, stop in bounds)
+    found = blocks.run(_on_block, tasks, function, shared)
+    for (start, _), out in zip(bounds, found, strict=True):
+        yield start, out
+
+
+def _unchanged(block: Any, start: int) -> Any:
+    return block
+
+
+def _on_block(block: Any, start: int, function: Callable[..., Any], shared: tuple[Any, ...]) -> Any:
     from scipy import sparse
 
+    block = sparse.csr_matrix(block) if sparse.issparse(block) else np.asarray(block)
+    return function(block, start, *shared)
+
+
+def _row_bounds(X: Any, rows: int | None) -> list[tuple[int, int]]:
+    """First and last row of each block: of about `rows`, along the chunks of a dask array."""
     n, m = X.shape
     if rows is None:
         rows = max(1, min(n, settings.block_bytes // max(1, 8 * m)))
-    for start in range(0, n, rows):
-        block = X[start : start + rows]
-        if hasattr(block, "compute"):
-            block = block.compute()
-        if sparse.issparse(block):
-            yield start, sparse.csr_matrix(block)
-        else:
-            yield start, np.asarray(block)
+    cuts = [0]
+    for size in X.chunks[0] if storage(X) == "dask" else (n,):
+        start, stop = cuts[-1], cuts[-1] + size
+        cuts += [*range(start + rows, stop, rows), stop]
+    if len(cuts) > 2:  # small chunks are read together
+        kept = [0]
+        for here, following in pairwise(cuts[1:]):
+            if following - kept[-1] > rows:
+                kept.append(here)
+        cuts = [*kept, n]
+    return [(a, b) for a, b in pairwise(cuts) if b > a]
 
 
 def storage(X: Any) -> str:
@@ -141,8 +179,8 @@ def gene_major(X: Any) -> sparse.csc_matrix:
             out = out.copy()
     else:
         logger.info("reading a %s matrix %s in blocks of rows", kind, tuple(X.shape))
-        blocks = [sparse.csr_matrix(b, dtype=np.float32) for _, b in row_blocks(X)]
-        out = sparse.csc_matrix(sparse.vstack(blocks, format="csr"))
+        read = [block for _, block in map_rows(X, _as_float32)]
+        out = sparse.csc_matrix(sparse.vstack(read, format="csr"))
     if not out.has_canonical_format:
         if _shares(out, X):
             out = out.copy()
@@ -152,6 +190,12 @@ def gene_major(X: Any) -> sparse.csc_matrix:
             out = out.copy()
         out.eliminate_zeros()
     return out
+
+
+def _as_float32(block: Any, start: int) -> sparse.csr_matrix:
+    from scipy import sparse
+
+    return sparse.csr_matrix(block, dtype=np.float32)
 
 
 def _shares(out: sparse.csc_matrix, X: Any) -> bool:

@@ -78,8 +78,13 @@ class ProfileCodec:
             table = shared if joint else LookupTable(
                 [], [], **{**parameters, "max_value": largest[name]}
             )  # fmt: skip
-            for _, _, block in source.blocks():
-                table.update(_scaled(block, scales[name]))
+            if table.parameters.tie_break == "reference":  # the order of the rows matters
+                for _, _, block in source.blocks():
+                    table.update(_scaled(block, scales[name]))
+            else:
+                own = table.parameters.as_dict()
+                for _, _, counted in source.map(_counted, scales[name], own):
+                    table.merge(counted)
             tables[name] = table
         genes = {name: source.var_names for name, source in data.items()}
         return cls(tables, genes, scales, joint)
@@ -115,8 +120,9 @@ class ProfileCodec:
         """Strings of the observations, in blocks of them."""
         aligned = self.aligned(data, reindex=reindex)
         if set(aligned) == {""}:
-            for _, _, block in aligned[""].blocks():
-                yield self.tables[""].encode(_scaled(block, self.scales.get("", 1.0)))
+            scale = self.scales.get("", 1.0)
+            for _, _, strings in aligned[""].map(_encoded, scale, self.tables[""]):
+                yield strings
             return
         step = min(max(1, BLOCK // max(1, s.X.shape[1])) for s in aligned.values())
         n_obs = next(iter(aligned.values())).n_obs
@@ -134,8 +140,8 @@ class ProfileCodec:
             source.columns,
         )  # fmt: skip
         out = [f"<{source.name}>"] * (stop - start)
-        for where, there, block in part.blocks():
-            strings = self.tables[source.name].encode(_scaled(block, self.scales[source.name]))
+        given = (self.scales[source.name], self.tables[source.name])
+        for where, there, strings in part.map(_encoded, *given):
             at = (
                 np.arange(where.start, where.stop)
                 if there is None
@@ -247,12 +253,20 @@ def _largest(source: Source, max_value: Any) -> float:
         max_value = max_value[source.name]
     if not (isinstance(max_value, str) and max_value == "auto"):
         return float(max_value)
-    largest = 0.0
-    for _, _, block in source.blocks():
-        stored = block.data if sparse.issparse(block) else block
-        if stored.size:
-            largest = max(largest, float(np.max(stored)), -float(np.min(stored)))
-    return largest or 1.0
+    return max((one for _, _, one in source.map(_largest_of)), default=0.0) or 1.0
+
+
+def _largest_of(block: Any) -> float:
+    stored = block.data if sparse.issparse(block) else block
+    return max(float(np.max(stored)), -float(np.min(stored))) if stored.size else 0.0
+
+
+def _counted(block: Any, scale: float, parameters: Mapping[str, Any]) -> LookupTable:
+    return LookupTable([], [], **parameters).update(_scaled(block, scale))
+
+
+def _encoded(block: Any, scale: float, table: LookupTable) -> list[str]:
+    return table.encode(_scaled(block, scale))
 
 
 def _scaled(block: Any, scale: float) -> Any:

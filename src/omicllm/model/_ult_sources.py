@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from omicllm._core import inputs
+from omicllm._core import blocks, inputs
 from omicllm._core.checks import listed, missing
 from omicllm.codec.instances import rows_not_finite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 #: Values of a block of rows: 64 MB as float32.
 BLOCK = 1 << 24
@@ -51,52 +51,82 @@ class Source:
 
     def blocks(self) -> Iterator[tuple[slice, np.ndarray | None, Any]]:
         """Observations of the object, which of them are there (None: all), and their values."""
-        X = self.X
-        step = max(1, min(self.n_obs, BLOCK // max(1, X.shape[1])))
+        return self.map(_unchanged)
+
+    def map(
+        self, function: Callable[..., Any], *shared: Any
+    ) -> Iterator[tuple[slice, np.ndarray | None, Any]]:
+        """Apply ``function(values, *shared)`` to blocks of observations, in their order.
+
+        Blocks of a lazy matrix go to the caller's dask client when there is one.
+
+        Yields
+        ------
+        Observations of the object, which of them are there (None: all), and the function's result.
+        """
+        step = max(1, min(self.n_obs, BLOCK // max(1, self.X.shape[1])))
+        given = (self.columns, function, shared)
         if self.rows is None:
-            for start, block in inputs.row_blocks(X, rows=step):
-                yield slice(start, start + block.shape[0]), None, self._checked(block, start)
+            for start, got in inputs.map_rows(self.X, _in_block, *given, rows=step):
+                n, out = self._good(got, start)
+                yield slice(start, start + n), None, out
             return
-        for start in range(0, self.n_obs, step):
-            rows = self.rows[start : start + step]
-            there = rows >= 0
-            block = _take(X, rows[there])
-            at = start + np.flatnonzero(there)
-            yield slice(start, start + len(rows)), there, self._checked(block, at)
+        parts = [slice(i, min(i + step, self.n_obs)) for i in range(0, self.n_obs, step)]
+        tasks = (self._rows_of(part) for part in parts)
+        for part, got in zip(parts, blocks.run(_in_rows, tasks, *given), strict=True):
+            there = self.rows[part] >= 0
+            yield part, there, self._good(got, part.start + np.flatnonzero(there))[1]
 
-    def _checked(self, block: Any, at: int | np.ndarray) -> Any:
-        """The block with the genes asked for; NaN and infinite values are refused by row."""
-        if self.columns is not None:
-            block = block[:, self.columns]
-        stored = block.data if sparse.issparse(block) else block
-        if stored.dtype.kind == "f" and stored.size:
-            # The sum of a block is finite unless a value is not (or it overflows: then look).
-            with np.errstate(over="ignore", invalid="ignore"):
-                total = stored.sum()
-            bad = np.empty(0, dtype=np.int64) if np.isfinite(total) else rows_not_finite(block)
-            if len(bad):
-                where = self.obs_names[bad + at if isinstance(at, int) else at[bad]]
-                of = f" of modality {self.name!r}" if self.name else ""
-                msg = (
-                    f"{len(bad)} row(s){of} hold NaN or infinite values (for example "
-                    f"{listed(where, most=5)}). Fill or drop them first."
-                )
-                raise ValueError(msg)
-        return block
-
-
-def _take(X: Any, rows: np.ndarray) -> Any:
-    """Rows of a matrix of any storage, in memory."""
-    if len(rows) and (np.diff(rows) == 1).all():
-        block = X[int(rows[0]) : int(rows[-1]) + 1]
-        back = None
-    else:
+    def _rows_of(self, part: slice) -> tuple[Any, np.ndarray]:
+        """Rows of the matrix that hold some observations, not read yet, and their order."""
+        assert self.rows is not None
+        rows = self.rows[part]
+        rows = rows[rows >= 0]
+        if len(rows) and (np.diff(rows) == 1).all():
+            return self.X[int(rows[0]) : int(rows[-1]) + 1], np.arange(len(rows))
         order, back = np.unique(rows, return_inverse=True)  # h5py wants increasing rows
-        block = X[order]
-    if hasattr(block, "compute"):
-        block = block.compute()
-    block = sparse.csr_matrix(block) if sparse.issparse(block) else np.asarray(block)
-    return block if back is None else block[back]
+        return self.X[order], back
+
+    def _good(self, got: tuple[np.ndarray, int, Any], at: int | np.ndarray) -> tuple[int, Any]:
+        """Rows of a block and its result; NaN and infinite values are refused by name."""
+        bad, n, out = got
+        if len(bad):
+            where = self.obs_names[bad + at if isinstance(at, int) else at[bad]]
+            of = f" of modality {self.name!r}" if self.name else ""
+            msg = (
+                f"{len(bad)} row(s){of} hold NaN or infinite values (for example "
+                f"{listed(where, most=5)}). Fill or drop them first."
+            )
+            raise ValueError(msg)
+        return n, out
+
+
+def _unchanged(block: Any) -> Any:
+    return block
+
+
+def _in_rows(X: Any, back: np.ndarray, columns: Any, function: Any, shared: Any) -> Any:
+    """As `_in_block`, for rows that are read in another order."""
+    block = sparse.csr_matrix(X) if sparse.issparse(X) else np.asarray(X)
+    return _in_block(block[back], 0, columns, function, shared)
+
+
+def _in_block(
+    block: Any, start: int, columns: np.ndarray | None, function: Callable[..., Any],
+    shared: tuple[Any, ...],
+) -> tuple[np.ndarray, int, Any]:  # fmt: skip
+    """Rows that are not finite, the number of rows, and what the function makes of the block."""
+    if columns is not None:
+        block = block[:, columns]
+    bad = np.empty(0, dtype=np.int64)
+    stored = block.data if sparse.issparse(block) else block
+    if stored.dtype.kind == "f" and stored.size:
+        # The sum of a block is finite unless a value is not (or it overflows: then look).
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = stored.sum()
+        if not np.isfinite(total):
+            bad = rows_not_finite(block)
+    return bad, block.shape[0], None if len(bad) else function(block, *shared)
 
 
 def sources(

@@ -10,6 +10,7 @@ import numpy as np
 
 from omicllm._core import checks, docs, inputs, results
 from omicllm._core import rng as rngs
+from omicllm._core.blocks import is_lazy
 from omicllm._core.log import logger
 from omicllm.pp import _cohort
 from omicllm.sampling import samplers
@@ -165,7 +166,14 @@ def augment(
                 )
             )  # fmt: skip
         drawn = samplers.sample(
-            method, fitted, codes[used], wanted, entropy=entropy, options=options, n_jobs=threads
+            method,
+            fitted,
+            codes[used],
+            wanted,
+            entropy=entropy,
+            options=options,
+            n_jobs=threads,
+            on_client=is_lazy(X),
         )
     new = np.repeat(np.arange(len(names)), wanted)
     example = used[[int(np.argmax(codes[used] == c)) for c in range(len(names))]][new]

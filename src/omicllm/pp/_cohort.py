@@ -54,10 +54,9 @@ def rows_of(X: Any, rows: np.ndarray) -> Any:
     from scipy import sparse
 
     if inputs.storage(X) in ("backed", "dask"):
-        parts, keep = [], np.zeros(X.shape[0], dtype=bool)
+        keep = np.zeros(X.shape[0], dtype=bool)
         keep[rows] = True
-        for start, block in inputs.row_blocks(X):
-            parts.append(block[keep[start : start + block.shape[0]]])
+        parts = [part for _, part in inputs.map_rows(X, _kept, keep)]
         out = sparse.vstack(parts, format="csr") if sparse.issparse(parts[0]) else np.vstack(parts)
         back = np.argsort(np.argsort(rows, kind="stable"), kind="stable")
         out = out[back]
@@ -68,6 +67,10 @@ def rows_of(X: Any, rows: np.ndarray) -> Any:
         out.sum_duplicates()
         return out
     return np.asarray(out)
+
+
+def _kept(block: Any, start: int, keep: np.ndarray) -> Any:
+    return block[keep[start : start + block.shape[0]]]
 
 
 def check_values(

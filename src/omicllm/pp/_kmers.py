@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from omicllm._core import checks, docs, inputs, results
+from omicllm._core import blocks, checks, docs, inputs, results
 from omicllm._core.log import logger
 from omicllm._version import __version__
 from omicllm.genome import kmers, pmi
@@ -96,17 +96,17 @@ def kmer_counts(
         return _of_fasta(fasta, k, lower, other)
     assert adata is not None
     import anndata
+    import pandas as pd
     from scipy import sparse
 
     source = inputs.resolve(adata, mod)
     sequences = sequences_of(source, sequence_key, min_bases=k, other=other)
     lengths = range(1, k + 1) if all_lengths else (k,)
-    blocks = [
-        sparse.hstack([sequence_counts(part, j, other=other) for j in lengths], format="csr")
-        for part in _parts(sequences)
-    ]
-    X = sparse.vstack(blocks, format="csr") if blocks else _none(lengths)
-    obs = source.obs.copy() if hasattr(source.obs, "iloc") else source.obs.to_memory()
+    lazy = not isinstance(source.obs, pd.DataFrame)
+    tasks = ((part,) for part in _parts(sequences))
+    found = list(blocks.run(_all_counts, tasks, tuple(lengths), other, lazy=lazy))
+    X = sparse.vstack(found, format="csr") if found else _none(lengths)
+    obs = source.obs.to_memory() if lazy else source.obs.copy()
     out = anndata.AnnData(X, obs=obs, var=_words(lengths))
     params = {"k": k, "all_lengths": all_lengths, "sequence_key": sequence_key, "other": other}
     return _described(out, params)
@@ -125,6 +125,13 @@ def sequence_counts(sequences: Sequence[str], k: int, *, other: Any = "refuse") 
     out = sparse.csr_matrix((np.ones(len(row), dtype=np.float32), (row, numbers)), shape=shape)
     out.sum_duplicates()
     return out
+
+
+def _all_counts(sequences: Sequence[str], lengths: Sequence[int], other: Any) -> Any:
+    from scipy import sparse
+
+    parts = [sequence_counts(sequences, j, other=other) for j in lengths]
+    return sparse.hstack(parts, format="csr")
 
 
 def _parts(sequences: list[str]) -> list[list[str]]:
@@ -296,9 +303,13 @@ def kmer_pmi(
 
 def _summed(X: Any) -> np.ndarray:
     total = np.zeros(X.shape[1], dtype=np.float64)
-    for _, block in inputs.row_blocks(X):
-        total += np.asarray(block.sum(axis=0, dtype=np.float64)).ravel()
+    for _, part in inputs.map_rows(X, _sum_of_rows):
+        total += part
     return total
+
+
+def _sum_of_rows(block: Any, start: int) -> np.ndarray:
+    return np.asarray(block.sum(axis=0, dtype=np.float64)).ravel()
 
 
 def _numbers(words: Sequence[str], k: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy import sparse
 
+from omicllm._core import blocks
 from omicllm.sampling.recombination import (
     Crossover,
     Replacement,
@@ -216,6 +217,7 @@ def sample(
     entropy: int,
     options: Options | None = None,
     n_jobs: int = 1,
+    on_client: bool = False,
 ) -> Any:
     """Draw synthetic rows for each class.
 
@@ -235,6 +237,8 @@ def sample(
         See `Options`.
     n_jobs
         Threads. The result does not depend on it.
+    on_client
+        Draw on the caller's dask client when there is one.
 
     Returns
     -------
@@ -245,36 +249,40 @@ def sample(
     dtype = np.result_type(X.dtype, np.float32)
     genes = X.shape[1]
     step = max(1, _BLOCK // max(1, genes))
-    tasks, first = [], 0
+    tasks, samplers, first = [], [], 0
     for c, n in enumerate(n_new):
         if n:
             rows = np.flatnonzero(codes == c)
-            draw = _sampler(method, X, rows, c, options, stream(entropy, c, -1))
+            samplers.append(_sampler(method, X, rows, c, options, stream(entropy, c, -1)))
             tasks += [
-                (draw, first + start, min(step, n - start), stream(entropy, c, start // step))
+                (len(samplers) - 1, min(step, n - start), stream(entropy, c, start // step),
+                 first + start)
                 for start in range(0, n, step)
-            ]
+            ]  # fmt: skip
         first += n
     as_sparse = sparse.issparse(X)
     out = None if as_sparse else np.empty((first, genes), dtype=dtype)
 
-    def run(task: tuple[Callable, int, int, np.random.Generator]) -> Any:
-        draw, start, n, rng = task
-        block = draw(n, rng)
+    def keep(block: Any, start: int) -> Any:
         if out is None:
             return sparse.csr_matrix(block, dtype=dtype)
-        out[start : start + n] = block
+        out[start : start + len(block)] = block
         return None
 
-    if n_jobs == 1 or len(tasks) < 2:
-        blocks = [run(t) for t in tasks]
+    if on_client and blocks.active_client() is not None:
+        calls = ((which, n, rng) for which, n, rng, _ in tasks)
+        drawn = blocks.run(_drawn, calls, tuple(samplers), lazy=True)
+        parts = [keep(block, task[-1]) for task, block in zip(tasks, drawn, strict=True)]
     else:
+        # The pool keeps order, and with one thread a block is dropped as soon as it is kept.
         with ThreadPoolExecutor(n_jobs) as pool:
-            blocks = list(pool.map(run, tasks))
+            parts = list(pool.map(lambda t: keep(_drawn(*t[:-1], samplers), t[-1]), tasks))
     if out is not None:
         return out
     return (
-        sparse.vstack(blocks, format="csr")
-        if blocks
-        else sparse.csr_matrix((0, genes), dtype=dtype)
+        sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix((0, genes), dtype=dtype)
     )
+
+
+def _drawn(which: int, n: int, rng: np.random.Generator, samplers: Sequence[Callable]) -> Any:
+    return samplers[which](n, rng)

@@ -16,6 +16,9 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from omicllm._core import blocks
+from omicllm._core.gene_groups import in_memory
+from omicllm.spatial.moran_calibration import Draws, calibrated
 from omicllm.spatial.permutation import (
     GraphSums,
     graph_sums,
@@ -25,11 +28,11 @@ from omicllm.spatial.permutation import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 #: Expected neighbouring pairs of expressing spots below which p values are calibrated.
 FEW_PAIRS = 60.0
-_DRAWS, _PER_BIN, _STEP, _WIDE, _ROWS = 40_000, 4_000, 16, 4, 2048
+_STEP, _WIDE, _ROWS = 16, 4, 2048
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,30 @@ class _Layout:
     sums: list[GraphSums] | None
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Sums of consecutive genes.
+
+    Attributes
+    ----------
+    start
+        Number of the first gene.
+    index, power
+        z'Wz / z'z (n_sections, n) and power sums of unit scale (n_sections, 7, n).
+    n_values
+        Values other than zero (n,).
+    few, columns
+        Genes found in few spots, numbers within the group, and their expression (csc).
+    """
+
+    start: int
+    index: np.ndarray
+    power: np.ndarray
+    n_values: np.ndarray
+    few: np.ndarray
+    columns: sparse.csc_matrix
+
+
 def morans_i(
     groups: Iterable[tuple[slice, Any]],
     n_genes: int,
@@ -69,13 +96,15 @@ def morans_i(
     n_jobs: int = 1,
     p_values: bool = True,
     rng: np.random.Generator | None = None,
+    check: Callable[[Any, int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Moran's I and one-sided p values of many genes.
 
     Parameters
     ----------
     groups
-        Slices of genes and their expression (n_obs, n), dense or csc, covering all genes.
+        Slices of genes and their expression (n_obs, n), dense or csc, covering all genes, in
+        order; or dask arrays of that shape, worked on by the caller's client.
     n_genes
         Number of genes.
     graph
@@ -90,6 +119,8 @@ def morans_i(
         Also compute p values (needs sums over the graph, once).
     rng
         For the permutations that calibrate genes found in few spots.
+    check
+        Called with each group in memory and the number of its first gene, to refuse bad values.
 
     Returns
     -------
@@ -112,19 +143,18 @@ def morans_i(
     if not W.sum() > 0:
         msg = "The spatial graph has no edges."
         raise ValueError(msg)
-    n, layout = W.shape[0], _layout(W, sections, p_values=p_values)
+    layout = _layout(W, sections, p_values=p_values)
     size = np.diff(layout.bounds)
     index = np.zeros((len(size), n_genes))
     power = np.zeros((len(size), 7, n_genes))
     n_values = np.zeros(n_genes, dtype=np.int64)
     few_columns, few = [], []
-    for genes, block in groups:
-        _score(block, genes.start, layout, index, power, n_values, n_jobs)
-        if p_values:
-            pairs = (n_values[genes] / n) ** 2 * (W.nnz / 2)
-            chosen = np.flatnonzero((pairs < FEW_PAIRS) & (power[:, 2, genes] > 0).any(axis=0))
-            few.append(genes.start + chosen)
-            few_columns.append(sparse.csc_matrix(block[:, chosen], dtype=np.float64))
+    tasks = ((block, genes.start) for genes, block in groups)
+    for got in blocks.run(_group, tasks, layout, W.nnz / 2, n_jobs, check):
+        genes = slice(got.start, got.start + len(got.n_values))
+        index[:, genes], power[:, :, genes], n_values[genes] = got.index, got.power, got.n_values
+        few.append(got.start + got.few)
+        few_columns.append(got.columns)
     varies = power[:, 2] > 0
     weight = layout.weight @ varies
     known = weight > 0
@@ -147,9 +177,9 @@ def morans_i(
     columns = columns[:, usable[chosen]]
     chosen = chosen[usable[chosen]]
     if len(chosen):
-        draws = _Draws(columns, W, sections, mean[chosen], sd[chosen])
+        draws = Draws(columns, W, sections, mean[chosen], sd[chosen])
         rng = rng or np.random.default_rng(0)
-        p[chosen] = _calibrated(p[chosen], standard[chosen], n_values[chosen], draws, rng)
+        p[chosen] = calibrated(p[chosen], standard[chosen], n_values[chosen], draws, rng)
     return score, p
 
 
@@ -179,9 +209,32 @@ def _layout(W: sparse.csr_matrix, sections: np.ndarray | None, *, p_values: bool
     return _Layout(order, place, upper, bounds, weight, sums)
 
 
+def _group(
+    block: Any, start: int, layout: _Layout, n_pairs: float, n_jobs: int,
+    check: Callable[[Any, int], None] | None,
+) -> _Group:  # fmt: skip
+    """Sums of a group of genes."""
+    block = in_memory(block)
+    if check is not None:
+        check(block, start)
+    if sparse.issparse(block) and not block.has_canonical_format:
+        block = block.copy()
+        block.sum_duplicates()
+    n, m = block.shape
+    n_sections = len(layout.weight)
+    index, power = np.zeros((n_sections, m)), np.zeros((n_sections, 7, m))
+    n_values = np.zeros(m, dtype=np.int64)
+    _score(block, layout, index, power, n_values, n_jobs)
+    few = np.empty(0, dtype=np.int64)
+    if layout.sums is not None:
+        pairs = (n_values / n) ** 2 * n_pairs
+        few = np.flatnonzero((pairs < FEW_PAIRS) & (power[:, 2] > 0).any(axis=0))
+    columns = sparse.csc_matrix(block[:, few], dtype=np.float64)
+    return _Group(start, index, power, n_values, few, columns)
+
+
 def _score(
     block: Any,
-    start: int,
     layout: _Layout,
     index: np.ndarray,
     power: np.ndarray,
@@ -189,9 +242,6 @@ def _score(
     n_jobs: int,
 ) -> None:
     """Fill in z'Wz / z'z, power sums of unit scale and the number of values of some genes."""
-    if sparse.issparse(block) and not block.has_canonical_format:
-        block = block.copy()
-        block.sum_duplicates()
     n, m = block.shape
     # Few genes of large sections, whose products stay near the core; many of small ones.
     step = _STEP if n > 10_000 else 16 * _STEP
@@ -202,7 +252,7 @@ def _score(
             # Rows are gathered for several products at once: reaching a row is what costs.
             part = np.asarray(part)[layout.order]
         for j in range(0, part.shape[1], step):
-            piece(part[:, j : j + step], start + first + j)
+            piece(part[:, j : j + step], first + j)
 
     def piece(part: Any, begin: int) -> None:
         out = slice(begin, begin + part.shape[1])
@@ -264,92 +314,3 @@ def _dots(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     # Rows joined by 32: einsum pays for every row, not for its length.
     long = np.einsum("ij,ij->j", A[:whole].reshape(-1, 32 * m), B[:whole].reshape(-1, 32 * m))
     return long.reshape(32, m).sum(axis=0) + np.einsum("ij,ij->j", A[whole:], B[whole:])
-
-
-class _Draws:
-    """Standard scores of genes whose values lie at random spots of their section.
-
-    Parameters
-    ----------
-    X
-        csc (n_obs, n_genes), values of genes found in few spots.
-    W
-        Weights without edges between sections.
-    sections
-        Section number of each spot, or None.
-    mean, sd
-        Moments of the statistic of each gene.
-    """
-
-    def __init__(
-        self, X: sparse.csc_matrix, W: sparse.csr_matrix, sections: np.ndarray | None,
-        mean: np.ndarray, sd: np.ndarray,
-    ) -> None:  # fmt: skip
-        n = X.shape[0]
-        codes = np.zeros(n, dtype=np.int64) if sections is None else sections
-        codes = np.unique(codes, return_inverse=True)[1]
-        self.W, self.mean, self.sd = W, mean, sd
-        self.order = np.argsort(codes, kind="stable")
-        self.size = np.bincount(codes)
-        self.start = np.cumsum(self.size) - self.size
-        self.codes = codes
-        local = np.empty(n, dtype=np.int64)
-        local[self.order] = np.arange(n) - self.start[codes[self.order]]
-        self.local = local
-        member = sparse.csr_matrix((np.ones(n), (codes, np.arange(n))))
-        degree = np.asarray(W.sum(axis=1)).ravel()
-        self.degrees = member.multiply(degree[None]).tocsr()
-        total = np.asarray((member @ X).todense())
-        square = np.asarray((member @ X.multiply(X)).todense())
-        size = self.size[:, None]
-        square = square - total**2 / size
-        # Sections add up as n z'Wz / z'z; a section in which a gene is constant adds nothing.
-        varies = square > 1e-12 * np.maximum(total**2 / size, 1e-300)
-        scale = np.sqrt(np.where(varies, size / np.where(varies, square, 1.0), 0.0))
-        gene = np.repeat(np.arange(X.shape[1]), np.diff(X.indptr))
-        data = X.data * scale[codes[X.indices], gene]
-        self.X = sparse.csc_matrix((data, X.indices, X.indptr), shape=X.shape)
-        centre = total * scale / size
-        self.centre = centre
-        self.constant = (centre**2 * np.asarray(self.degrees.sum(axis=1))).sum(axis=0)
-
-    def draw(self, genes: slice, rng: np.random.Generator) -> np.ndarray:
-        """Scores of one permuted image of each of some genes, independent of each other."""
-        X = self.X[:, genes]
-        shuffled = self.order.copy()
-        for start, size in zip(self.start, self.size, strict=True):
-            rng.shuffle(shuffled[start : start + size])
-        # One permutation, entered at an offset of each gene's own: as good as one per gene.
-        offset = np.repeat(rng.integers(X.shape[0], size=X.shape[1]), np.diff(X.indptr))
-        code = self.codes[X.indices]
-        moved = shuffled[self.start[code] + (self.local[X.indices] + offset) % self.size[code]]
-        Y = sparse.csc_matrix((X.data, moved, X.indptr), shape=X.shape)
-        Y.sort_indices()
-        raw = np.asarray((self.W @ Y).multiply(Y).sum(axis=0)).ravel()
-        cross = (np.asarray((self.degrees @ Y).todense()) * self.centre[:, genes]).sum(axis=0)
-        return (raw - 2 * cross + self.constant[genes] - self.mean[genes]) / self.sd[genes]
-
-
-def _calibrated(
-    p: np.ndarray,
-    score: np.ndarray,
-    n_values: np.ndarray,
-    draws: _Draws,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """P values above 0.01 from pooled permuted scores of genes with about as many values."""
-    repeats = int(np.clip(-(-_DRAWS // len(p)), 2, 200))
-    drawn = np.empty((repeats, len(p)))
-    for start in range(0, len(p), 128):
-        genes = slice(start, start + 128)
-        for r in range(repeats):
-            drawn[r, genes] = draws.draw(genes, rng)
-    order = np.argsort(n_values, kind="stable")
-    out = p.copy()
-    for group in np.array_split(order, max(1, len(p) * repeats // _PER_BIN)):
-        null = np.sort(drawn[:, group].ravel())
-        # Exact ties of a few discrete scores count as "at least as large".
-        above = len(null) - np.searchsorted(null, score[group] - 1e-9, side="left")
-        body = (1 + above) / (1 + len(null))
-        out[group] = np.where(body > 0.01, body, np.minimum(p[group], 0.01))
-    return out

@@ -18,8 +18,6 @@ from omicllm.stats.spectrum import cross_validated_axes
 from omicllm.tl._graph import spatial_graph
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from anndata import AnnData
     from mudata import MuData
     from scipy import sparse
@@ -182,20 +180,20 @@ def moran_of(
     sections: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Moran's I and p of every gene of a matrix in any storage."""
+    where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
 
-    def checked() -> Iterator[tuple[slice, Any]]:
-        for genes, part in gene_groups(X):
-            bad = not_finite(part)
-            if len(bad):
-                where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
-                msg = (
-                    f"{where} holds NaN or infinite values, first in "
-                    f"{checks.listed(names[genes][bad], most=3)}. Fill or drop them first."
-                )
-                raise ValueError(msg)
-            yield genes, part
+    def check(part: Any, start: int) -> None:
+        bad = not_finite(part)
+        if len(bad):
+            msg = (
+                f"{where} holds NaN or infinite values, first in "
+                f"{checks.listed(names[start + bad], most=3)}. Fill or drop them first."
+            )
+            raise ValueError(msg)
 
-    return morans_i(checked(), X.shape[1], graph, sections=sections, n_jobs=n_jobs, rng=rng)
+    return morans_i(
+        gene_groups(X), X.shape[1], graph, sections=sections, n_jobs=n_jobs, rng=rng, check=check
+    )
 
 
 def _sigel(
