@@ -31,6 +31,8 @@ import torch  # noqa: E402
 from scvi.model.base import BaseModelClass  # noqa: E402
 from scvi.train import TrainRunner  # noqa: E402
 
+from omicllm.train._ranks import rank_and_size, together  # noqa: E402
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -86,6 +88,9 @@ class OmicModel(BaseModelClass):
             rngs.isolated(seed),
             _quiet_lightning(),
         ):
+            if trainer.get("strategy", "auto") != "auto":
+                # scvi then keeps a file of the history, by default in the working directory.
+                trainer.setdefault("log_save_dir", folder)
             runner = _Runner(
                 self,
                 training_plan=plan,
@@ -125,7 +130,8 @@ class OmicModel(BaseModelClass):
         """Save the model as ``model.safetensors`` (weights) and ``model.json`` (all else).
 
         Both are written under temporary names and then renamed, so that an interrupted save
-        never leaves half a model in place of a good one.
+        never leaves half a model in place of a good one. Of several training processes one writes
+        and the others wait.
 
         Parameters
         ----------
@@ -139,8 +145,6 @@ class OmicModel(BaseModelClass):
         FileExistsError
             When the folder exists and `overwrite` is False.
         """
-        from safetensors.numpy import save_file
-
         folder = Path(dir_path)
         if folder.exists() and not overwrite:
             msg = f"{folder} exists already. Choose another folder or pass overwrite=True."
@@ -162,19 +166,11 @@ class OmicModel(BaseModelClass):
             "attributes": _plain(self._attributes_to_save()),
             "history": {k: _series(v) for k, v in (self.history_ or {}).items()},
         }
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            save_file(tensors, staging / WEIGHTS)
-            (staging / DESCRIPTION).write_text(json.dumps(description, indent=1))
-            # mkstemp-like rights of the weights file would lock out colleagues.
-            (staging / WEIGHTS).chmod((staging / DESCRIPTION).stat().st_mode)
-            folder.mkdir(exist_ok=True)
-            for name in (WEIGHTS, DESCRIPTION):
-                os.replace(staging / name, folder / name)  # noqa: PTH105
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-        logger.info("saved %s to %s", type(self).__name__, folder)
+        together()
+        if rank_and_size()[0] == 0:
+            _write(folder, tensors, description)
+            logger.info("saved %s to %s", type(self).__name__, folder)
+        together()
 
     def _saved_init_params(self) -> dict[str, Any]:
         params = dict(self.init_params_["non_kwargs"])
@@ -283,6 +279,24 @@ class OmicModel(BaseModelClass):
         return f"{type(self).__name__}({len(self.var_names_)} genes, {state})"
 
 
+def _write(folder: Path, tensors: dict[str, np.ndarray], description: dict[str, Any]) -> None:
+    """Write both files under temporary names, then put them in place."""
+    from safetensors.numpy import save_file
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        save_file(tensors, staging / WEIGHTS)
+        (staging / DESCRIPTION).write_text(json.dumps(description, indent=1))
+        # mkstemp-like rights of the weights file would lock out colleagues.
+        (staging / WEIGHTS).chmod((staging / DESCRIPTION).stat().st_mode)
+        folder.mkdir(exist_ok=True)
+        for name in (WEIGHTS, DESCRIPTION):
+            os.replace(staging / name, folder / name)  # noqa: PTH105
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
 def check_same_genes(trained: list[str], given: Any) -> None:
     """Raise ValueError unless `given` holds the genes of `trained`, in any order."""
     names = [str(v) for v in given]
@@ -350,8 +364,8 @@ def _quiet_lightning() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")  # noqa: TID251
-            message = ".*does not have many workers.*"
-            warnings.filterwarnings("ignore", message=message)  # noqa: TID251
+            for message in (".*does not have many workers.*", "early_stopping was automatically"):
+                warnings.filterwarnings("ignore", message=message)  # noqa: TID251
             yield
     finally:
         for log, level in zip(loggers, levels, strict=True):

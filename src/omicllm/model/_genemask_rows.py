@@ -10,6 +10,7 @@ from omicllm.genome.corpus import sample_corpus, stream_fasta
 from omicllm.genome.kmers import CLS, PAD, SEP, KmerCounter, KmerTokenizer, base_codes
 from omicllm.genome.masking import mask_tokens, token_ranks
 from omicllm.genome.pmi import descending_ranks, normalised_pmi
+from omicllm.train._ranks import share_of_rank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -97,21 +98,22 @@ def masked_batches(
 
     def batches(rank: int, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         rng = np.random.default_rng([seed, 1 + rank])
+        own = max(1, batch_size // size)
         stream, step = pieces(rank, size), 0
         pool: list[np.ndarray] = []
         while True:
-            while len(pool) < _SHUFFLED * batch_size:
+            while len(pool) < _SHUFFLED * own:
                 pool.append(next(stream))
             order = rng.permutation(len(pool))
-            for first in range(0, len(pool) // 2, batch_size):
-                chosen = [pool[i] for i in order[first : first + batch_size]]
+            for first in range(0, len(pool) // 2, own):
+                chosen = [pool[i] for i in order[first : first + own]]
                 ids = rows_of_pieces(chosen, tokenizer)
                 progress = min(1.0, step / n_steps) if curriculum else None
                 out, labels = mask_tokens(ids, k=k, curriculum=progress, rng=rng, **masking)
                 if (labels >= 0).any():
                     step += 1
                     yield out, labels
-            used = -(-(len(pool) // 2) // batch_size) * batch_size
+            used = -(-(len(pool) // 2) // own) * own
             pool = [pool[i] for i in order[used:]]
 
     return batches
@@ -126,9 +128,8 @@ def labelled_batches(
         rng = np.random.default_rng([seed, 1])
         while True:
             order = rng.permutation(len(ids))
-            own = order[rank::size] if len(order) >= size else order
-            for first in range(0, len(own), batch_size):
-                rows = own[first : first + batch_size]
+            for first in range(0, len(order), batch_size):
+                rows = share_of_rank(order[first : first + batch_size], rank, size)
                 yield trimmed(ids[rows]), codes[rows].astype(np.int64)
 
     return batches

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from omicllm._core.settings import settings
-from omicllm.nn.losses import info_nce, neighbor_distillation
 from omicllm.nn.masked_autoencoder import MaskedAutoencoder
 from omicllm.nn.projection import ImageProjection
 from omicllm.stats.residuals import pearson_residuals
 from omicllm.stats.spectrum import Spectrum, cross_validated_axes
 from omicllm.train._genes import GeneData, in_blocks
-from omicllm.train._sigel import DistillationPlan, MaskedPlan, masked_loss
+from omicllm.train._sigel import DistillationPlan, MaskedPlan, distillation_loss, masked_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -178,13 +176,8 @@ class ProjectionEncoder:
 
     def other_loss(self, rest: list[torch.Tensor], _: torch.Tensor) -> torch.Tensor:
         """Loss of pretraining of a batch."""
-        full, first, second = rest
-        z = self.network.head(first)
-        loss = neighbor_distillation(z, F.normalize(full, dim=1), self.params["sharpness"])
-        if self.params["contrast_weight"]:
-            contrast = info_nce(z, self.network.head(second), self.params["temperature"])
-            loss = loss + self.params["contrast_weight"] * contrast
-        return loss
+        names = ("sharpness", "contrast_weight", "temperature")
+        return distillation_loss(self.network.head, rest, **{n: self.params[n] for n in names})[0]
 
     def reconstruct(self, images: ImageSet, genes: np.ndarray, section: int) -> np.ndarray:
         """Denoised counts (n, height, width): residuals along the axes, shrunk by their trust."""

@@ -276,7 +276,7 @@ def sample(
     else:
         # The pool keeps order, and with one thread a block is dropped as soon as it is kept.
         with ThreadPoolExecutor(n_jobs) as pool:
-            parts = list(pool.map(lambda t: keep(_drawn(*t[:-1], samplers), t[-1]), tasks))
+            parts = list(pool.map(lambda t: keep(samplers[t[0]](t[1], t[2]), t[3]), tasks))
     if out is not None:
         return out
     return (

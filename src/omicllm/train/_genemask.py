@@ -8,6 +8,8 @@ import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from omicllm.train._ranks import log_means
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -110,5 +112,5 @@ class KmerBertPlan(pl.LightningModule):
             loss = self.module.masked_loss(ids, labels)
         else:
             loss = torch.nn.functional.cross_entropy(self.module.class_scores(ids).float(), labels)
-        self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(ids))
+        log_means(self, len(ids), loss=loss)
         return loss

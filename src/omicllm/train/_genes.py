@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from omicllm.train._ranks import share_of_rank
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -34,9 +36,7 @@ class _Batches(IterableDataset):
         self.n_done += 1
         draw = self.epoch(rng)
         for batch in np.array_split(rng.permutation(self.genes), self.n_batches):
-            mine = batch
-            if torch.distributed.is_available() and torch.distributed.is_initialized():
-                mine = batch[torch.distributed.get_rank() :: torch.distributed.get_world_size()]
+            mine = share_of_rank(batch)
             yield torch.from_numpy(mine), *draw(mine)
 
     def __len__(self) -> int:

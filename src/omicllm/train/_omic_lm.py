@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, IterableDataset
 
+from omicllm.train._ranks import log_means, share_of_rank
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -92,7 +94,8 @@ class ProfileData(pl.LightningDataModule):
         # The texts of a batch hide the same positions, so that hidden ones cost nothing.
         shown = max(1, round(ids.shape[1] * (1 - self.gene_dropout)))
         at = np.sort(rng.permutation(ids.shape[1])[:shown])
-        out = (ids[:, at], keep[:, at], at, self.codes[row])
+        mine = share_of_rank(np.arange(len(row)))
+        out = (ids[mine][:, at], keep[mine][:, at], at, self.codes[row[mine]])
         return tuple(torch.from_numpy(np.ascontiguousarray(a)) for a in out)
 
     def train_dataloader(self) -> DataLoader:
@@ -165,11 +168,7 @@ class ProfilePlan(pl.LightningModule):
         size = len(batch[0][3])
         if text:
             extra = torch.stack(text)
-            self._log(size, text_loss=extra.mean())
+            log_means(self, size, text_loss=extra.mean())
             loss = loss + self.lm_loss_weight * extra.sum()
-        self._log(size, loss=torch.stack(label).mean())
+        log_means(self, size, loss=torch.stack(label).mean())
         return loss
-
-    def _log(self, size: int, **metrics: torch.Tensor) -> None:
-        for name, value in metrics.items():
-            self.log(name, value.detach(), on_step=False, on_epoch=True, batch_size=size)

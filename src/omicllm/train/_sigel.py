@@ -14,6 +14,7 @@ from omicllm.nn.losses import (
     pseudo_contrastive,
     self_paced_target,
 )
+from omicllm.train._ranks import gathered, log_means
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,10 +46,6 @@ class _Plan(pl.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def _log(self, size: int, **metrics: torch.Tensor) -> None:
-        for name, value in metrics.items():
-            self.log(name, value.detach(), on_step=False, on_epoch=True, batch_size=size)
-
 
 class DistillationPlan(_Plan):
     """Teach the head, shown a part of the counts, the neighbourhoods that all counts give.
@@ -77,20 +74,34 @@ class DistillationPlan(_Plan):
         temperature: float,
     ) -> None:
         super().__init__(module, lr=lr, n_steps=n_steps)
-        self.sharpness = sharpness
-        self.contrast_weight, self.temperature = contrast_weight, temperature
+        self.options = {
+            "sharpness": sharpness, "contrast_weight": contrast_weight, "temperature": temperature
+        }  # fmt: skip
 
     def training_step(self, batch: tuple[torch.Tensor, ...], _: int) -> torch.Tensor:
         """Batch: gene numbers, projections of all counts, of one half, of the other half."""
-        genes, full, first, second = batch
-        z = self.module.head(first)
-        loss = neighbor_distillation(z, F.normalize(full, dim=1), self.sharpness)
-        if self.contrast_weight:
-            contrast = info_nce(z, self.module.head(second), self.temperature)
-            self._log(len(genes), distillation=loss, contrast=contrast)
-            loss = loss + self.contrast_weight * contrast
-        self._log(len(genes), loss=loss)
+        genes, *rest = batch
+        loss, parts = distillation_loss(self.module.head, rest, **self.options)
+        log_means(self, len(genes), loss=loss, **parts)
         return loss
+
+
+def distillation_loss(
+    head: Callable[[torch.Tensor], torch.Tensor], batch: list[torch.Tensor], *, sharpness: float,
+    contrast_weight: float, temperature: float,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:  # fmt: skip
+    """Loss of `DistillationPlan` over the batches of all processes, and its parts.
+
+    `batch` holds projections of all counts, of one half and of the other half.
+    """
+    full, first, second = batch
+    z, full = gathered(head(first), full)
+    loss = neighbor_distillation(z, F.normalize(full, dim=1), sharpness)
+    if not contrast_weight:
+        return loss, {}
+    (other,) = gathered(head(second))
+    contrast = info_nce(z, other, temperature)
+    return loss + contrast_weight * contrast, {"distillation": loss, "contrast": contrast}
 
 
 class MaskedPlan(_Plan):
@@ -113,7 +124,7 @@ class MaskedPlan(_Plan):
         """Batch: gene numbers, then the images of each section."""
         genes, *images = batch
         loss = masked_loss(self.modules_, images, self.generator)
-        self._log(len(genes), loss=loss)
+        log_means(self, len(genes), loss=loss)
         return loss
 
 
@@ -186,5 +197,5 @@ class RefinePlan(_Plan):
         pull = pseudo_contrastive(log_q, target)
         other = self.other_loss(rest, z)
         loss = other + self.weight * pull
-        self._log(len(genes), loss=loss, pseudo_contrast=pull, pretrain_loss=other)
+        log_means(self, len(genes), loss=loss, pseudo_contrast=pull, pretrain_loss=other)
         return loss

@@ -8,6 +8,8 @@ import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
 
+from omicllm.train._ranks import log_means
+
 if TYPE_CHECKING:
     from omicllm.nn.memory_attention import ImageCritic, MemoryAttention
 
@@ -73,5 +75,4 @@ class AdversarialPlan(pl.LightningModule):
         of_generator.zero_grad()
         self.manual_backward(loss)
         of_generator.step()
-        for name, value in {"loss": loss, **metrics}.items():
-            self.log(name, value.detach(), on_step=False, on_epoch=True, batch_size=len(genes))
+        log_means(self, len(genes), loss=loss, **metrics)

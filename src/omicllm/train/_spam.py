@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from omicllm.nn.losses import info_nce
 from omicllm.spatial.measured_nearby import nearby_mean
+from omicllm.train._ranks import gathered, log_means, share_of_rank
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,10 +89,6 @@ class _TissuePlan(pl.LightningModule):
         """Put the data where the network is."""
         self.data = self.data.to(self.device)
 
-    def _log(self, size: int, **metrics: torch.Tensor) -> None:
-        for name, value in metrics.items():
-            self.log(name, value.detach(), on_step=False, on_epoch=True, batch_size=size)
-
 
 class AlignmentPlan(_TissuePlan):
     """Contrast an observation's image with its genes and with the tissue around it.
@@ -120,13 +117,14 @@ class AlignmentPlan(_TissuePlan):
         losses = {}
         if "gene" in self.tasks:
             genes = self.module.genes(self.data.genes[rows]).mean(1)
-            losses["gene"] = info_nce(image, genes, self.temperature)
+            mine, other = gathered(image, genes)
+            losses["gene"] = info_nce(mine, other, self.temperature)
         if "space" in self.tasks:
-            losses["space"] = info_nce(
-                image, self.module.space(around, weight)[1], self.temperature
-            )
+            space = self.module.space(around, weight)[1]
+            mine, other = gathered(image, space)
+            losses["space"] = info_nce(mine, other, self.temperature)
         loss = torch.stack(list(losses.values())).sum()
-        self._log(len(rows), loss=loss, **losses)
+        log_means(self, len(rows), loss=loss, **losses)
         return loss
 
 
@@ -174,7 +172,7 @@ class CountPlan(_TissuePlan):
     def training_step(self, batch: tuple[torch.Tensor, ...], _: int) -> torch.Tensor:
         """Batch: row numbers, expression around each, whether it is shown."""
         loss = self.loss(*batch)
-        self._log(len(batch[0]), loss=loss)
+        log_means(self, len(batch[0]), loss=loss)
         return loss
 
     def on_train_start(self) -> None:
@@ -272,10 +270,11 @@ class _Rows(IterableDataset):
             measured[self.rows] = rng.random(len(self.rows)) < rng.uniform(0.05, 1.0)
             shown = nearby_mean(genes, measured, coords, sections)
         for batch in np.array_split(rng.permutation(self.rows), len(self)):
-            out = [torch.from_numpy(batch)]
+            mine = share_of_rank(np.arange(len(batch)))
+            out = [torch.from_numpy(batch[mine])]
             if shown is not None:
                 known = shown[1][batch] & (rng.random(len(batch)) < _SHOWN)
-                out += [torch.from_numpy(shown[0][batch]), torch.from_numpy(known)]
+                out += [torch.from_numpy(shown[0][batch[mine]]), torch.from_numpy(known[mine])]
             yield tuple(out)
 
 
