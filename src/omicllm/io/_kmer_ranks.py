@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from omicllm._core import checks
+from omicllm._core.files import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,7 +114,8 @@ def write_kmer_ranks(
     frame["ngram_size"] = frame[_WORD].str.len()
     frame[_RANK] = frame[_RANK].astype(np.int64)
     order = [_WORD, *([_SCORE] if _SCORE in frame else []), "ngram_size", _RANK]
-    frame.sort_values(_RANK, kind="stable")[order].to_csv(path, index=False)
+    with whole_file(path) as file:
+        frame.sort_values(_RANK, kind="stable")[order].to_csv(file, index=False)
 
 
 def _column(frame: pd.DataFrame, names: tuple[str, ...], path: Path) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from omicllm._core import checks
+from omicllm._core.files import whole_file
 from omicllm._core.log import logger
 from omicllm.codec.lookup_table import KEY_TYPES, LookupTable
 from omicllm.codec.parameters import Parameters
@@ -130,9 +131,11 @@ def write_lut(table: LookupTable, path: str | Path, *, overwrite: bool = True) -
     }
     # The order of the mapping is the rank order: never sort its keys.
     text = json.dumps({"mapping": mapping, "key_type": table.key_type})
-    path.write_text(text, encoding="utf-8")
+    with whole_file(path) as file:
+        file.write_text(text, encoding="utf-8")
     beside = json.dumps(table.parameters.as_dict(), indent=1)
-    _beside(path).write_text(beside + "\n", encoding="utf-8")
+    with whole_file(_beside(path)) as file:
+        file.write_text(beside + "\n", encoding="utf-8")
 
 
 def _beside(path: Path) -> Path:

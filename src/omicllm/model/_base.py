@@ -7,10 +7,7 @@ through scvi's runner without its side effects, and a throw-away AnnData for ver
 from __future__ import annotations
 
 import inspect
-import json
 import logging
-import os
-import shutil
 import tempfile
 import warnings
 from contextlib import contextmanager
@@ -31,6 +28,7 @@ import torch  # noqa: E402
 from scvi.model.base import BaseModelClass  # noqa: E402
 from scvi.train import TrainRunner  # noqa: E402
 
+from omicllm.model._saved import curve, numbers, read, write  # noqa: E402
 from omicllm.train._ranks import rank_and_size, together  # noqa: E402
 
 if TYPE_CHECKING:
@@ -38,8 +36,6 @@ if TYPE_CHECKING:
 
     import lightning.pytorch as pl
     from anndata import AnnData
-
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
 
 class _Runner(TrainRunner):
@@ -164,11 +160,11 @@ class OmicModel(BaseModelClass):
             "init_params": _plain(self._saved_init_params()),
             "setup_args": _plain(registry.get("setup_args", {})),
             "attributes": _plain(self._attributes_to_save()),
-            "history": {k: _series(v) for k, v in (self.history_ or {}).items()},
+            "history": {k: numbers(v) for k, v in (self.history_ or {}).items()},
         }
         together()
         if rank_and_size()[0] == 0:
-            _write(folder, tensors, description)
+            write(folder, tensors, description)
             logger.info("saved %s to %s", type(self).__name__, folder)
         together()
 
@@ -219,16 +215,11 @@ class OmicModel(BaseModelClass):
         device: int | str = "auto", **parts: Any,
     ) -> Any:  # fmt: skip
         """Load a saved model; `parts` are arguments of the class that are not saved."""
-        from safetensors.numpy import load_file
         from scvi.model._utils import parse_device_args
 
         folder = Path(dir_path)
-        if not (folder / DESCRIPTION).exists():
-            msg = f"There is no saved model in {folder} ({DESCRIPTION} is missing)."
-            raise FileNotFoundError(msg)
-        description = json.loads((folder / DESCRIPTION).read_text())
+        description, arrays = read(folder)
         cls._check_description(description, folder)
-        arrays = load_file(folder / WEIGHTS)
         if adata is not None and adata is not False:
             check_same_genes(description["var_names"], adata.var_names)
             setup = {k: v for k, v in description["setup_args"].items() if v is not None}
@@ -249,7 +240,7 @@ class OmicModel(BaseModelClass):
         model.module.to(target)
         model.module.eval()
         model.is_trained_ = description["is_trained"]
-        model.history_ = {k: _from_series(v) for k, v in description["history"].items()}
+        model.history_ = {k: curve(v) for k, v in description["history"].items()}
         return model
 
     @classmethod
@@ -277,24 +268,6 @@ class OmicModel(BaseModelClass):
         """Say what the model is, in one line."""
         state = "trained" if self.is_trained_ else "not trained"
         return f"{type(self).__name__}({len(self.var_names_)} genes, {state})"
-
-
-def _write(folder: Path, tensors: dict[str, np.ndarray], description: dict[str, Any]) -> None:
-    """Write both files under temporary names, then put them in place."""
-    from safetensors.numpy import save_file
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        save_file(tensors, staging / WEIGHTS)
-        (staging / DESCRIPTION).write_text(json.dumps(description, indent=1))
-        # mkstemp-like rights of the weights file would lock out colleagues.
-        (staging / WEIGHTS).chmod((staging / DESCRIPTION).stat().st_mode)
-        folder.mkdir(exist_ok=True)
-        for name in (WEIGHTS, DESCRIPTION):
-            os.replace(staging / name, folder / name)  # noqa: PTH105
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def check_same_genes(trained: list[str], given: Any) -> None:
@@ -326,16 +299,6 @@ def _appended(earlier: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
         else:
             out[key] = frame
     return out
-
-
-def _series(frame: Any) -> list[float]:
-    return [float(v) for v in np.asarray(frame, dtype=float).ravel()]
-
-
-def _from_series(values: list[float]) -> Any:
-    import pandas as pd
-
-    return pd.DataFrame({"value": values}, index=pd.RangeIndex(len(values), name="epoch"))
 
 
 def _plain(value: Any) -> Any:

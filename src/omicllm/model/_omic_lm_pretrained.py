@@ -11,6 +11,7 @@ import torch
 
 from omicllm._core import optional
 from omicllm._core import rng as rngs
+from omicllm._core.files import whole_folder
 from omicllm.model import _omic_lm_parts as parts
 
 if TYPE_CHECKING:
@@ -323,11 +324,11 @@ class PretrainedLM:
 
     def save(self, folder: Path) -> None:
         """Write weights (of adapters, with `lora`) and tokenizer."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
         more = {"context": self.context, "first_character": self.first_character}
-        (folder / "omicllm.json").write_text(json.dumps(more))
+        with whole_folder(folder) as fresh:
+            self.model.save_pretrained(fresh)
+            self.tokenizer.save_pretrained(fresh)
+            (fresh / "omicllm.json").write_text(json.dumps(more))
 
     @classmethod
     def load(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from omicllm._core import rng as rngs
-from omicllm.model import _base
 from omicllm.model import _omic_lm_parts as parts
 from omicllm.model._omic_lm_text import OmicText, by_modality
 from omicllm.model._profile_setup import ProfileSetup
+from omicllm.model._saved import curve, read
 from omicllm.model._ult_sources import sources
 
 import torch  # isort: skip  (after _base, which imports scvi quietly)
@@ -218,16 +217,11 @@ class OmicLMStore(ProfileSetup):
         ValueError
             When the model is of another class or schema, or `adata` lacks genes.
         """
-        from safetensors.numpy import load_file
         from scvi.model._utils import parse_device_args
 
         folder = Path(dir_path)
-        if not (folder / _base.DESCRIPTION).exists():
-            msg = f"There is no saved model in {folder} ({_base.DESCRIPTION} is missing)."
-            raise FileNotFoundError(msg)
-        told = json.loads((folder / _base.DESCRIPTION).read_text())
+        told, arrays = read(folder)
         cls._check_description(told, folder)  # type: ignore[attr-defined]
-        arrays = load_file(folder / _base.WEIGHTS)
         own = {k[6:]: v for k, v in arrays.items() if k.startswith("array.")}
         attributes = told["attributes"]
         text = OmicText.restored(own, attributes["text"]) if attributes else None
@@ -248,7 +242,7 @@ class OmicLMStore(ProfileSetup):
             model._restore(text, attributes["classes"], arrays, folder, target)
         model.var_names_ = np.asarray(told["var_names"], dtype=str)
         model.is_trained_ = told["is_trained"]
-        model.history_ = {k: _base._from_series(v) for k, v in told["history"].items()}
+        model.history_ = {k: curve(v) for k, v in told["history"].items()}
         return model
 
     def _restore(

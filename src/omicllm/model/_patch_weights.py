@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from omicllm._core.files import whole_file
 from omicllm.nn.foundation import FOUNDATION_ENCODERS, load_encoder
 from omicllm.nn.simclr import PatchNetwork
 from omicllm.train._simclr import Featurizer
@@ -91,7 +92,8 @@ def save_simclr(module: nn.Module, path: str | Path) -> None:
     """Write a trained patch network."""
     from safetensors.torch import save_file
 
-    save_file(module.state_dict(), path)
+    with whole_file(path) as fresh:
+        save_file(module.state_dict(), fresh)
 
 
 def load_simclr(weights: str | Path) -> nn.Module:

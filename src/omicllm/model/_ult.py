@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from omicllm.codec.lookup_table import LookupTable
-from omicllm.model import _base
 from omicllm.model._base import OmicModel
 from omicllm.model._profile_setup import ProfileSetup
+from omicllm.model._saved import read
 from omicllm.model._ult_codec import ProfileCodec
 from omicllm.model._ult_sources import sources
 
@@ -321,18 +320,12 @@ class ULT(ProfileSetup, OmicModel):
         ValueError
             When the model is of another class or schema, or `adata` lacks genes of the table.
         """
-        from safetensors.numpy import load_file
-
         folder = Path(dir_path)
-        if not (folder / _base.DESCRIPTION).exists():
-            msg = f"There is no saved model in {folder} ({_base.DESCRIPTION} is missing)."
-            raise FileNotFoundError(msg)
-        description = json.loads((folder / _base.DESCRIPTION).read_text())
+        description, arrays = read(folder)
         cls._check_description(description, folder)
         parameters = dict(description["init_params"])
         model = cls(None, **parameters, description=description)
         model.var_names_ = np.asarray(description["var_names"], dtype=str)
-        arrays = load_file(folder / _base.WEIGHTS)
         stored = {
             entry["name"]: {
                 **entry,
