@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from made_backbone import make_backbone
 from model.test_omic_lm import cohort
 
 from omicllm.model import OmicLM
@@ -23,26 +24,8 @@ def _not_the_tests_of_datasets(monkeypatch):
 
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory):
-    """A Llama of 16 units with byte-level BPE, as a user would have downloaded one."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("backbone")
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {c: i for i, c in enumerate([*alphabet, "<|endoftext|>"])}
-    plain = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    plain.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="<|endoftext|>")
-    fast.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(vocabulary), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
-        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=128,
-        tie_word_embeddings=True,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return str(folder)
+    """A tiny Llama."""
+    return make_backbone(tmp_path_factory.mktemp("backbone"))
 
 
 def model_of(adata, backbone, **kwargs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -210,15 +211,17 @@ class PretrainedLM:
         with tempfile.TemporaryDirectory() as folder:
             where = str(checkpoint_dir or given.pop("output_dir", None) or folder)
             settings: dict[str, Any] = {
-                "num_train_epochs": 3, "learning_rate": 1e-4, "per_device_train_batch_size": 32,
-                "weight_decay": weight_decay, "save_strategy": "epoch", "save_total_limit": 3,
+                "num_train_epochs": 3, "learning_rate": 1e-4, "weight_decay": weight_decay,
+                "save_strategy": "epoch", "save_total_limit": 3,
                 "logging_strategy": "epoch",
                 "bf16": _bf16(), "seed": seed, "data_seed": seed,
                 **parts.TRAINING.get(preset or "", {}),
             }  # fmt: skip
+            # A batch is that of all processes; the launcher says how many there are.
+            n = int(os.environ.get("WORLD_SIZE", "1"))
             own = {
                 "num_train_epochs": max_epochs, "learning_rate": lr,
-                "per_device_train_batch_size": batch_size,
+                "per_device_train_batch_size": max(1, (batch_size or 32) // n),
             }  # fmt: skip
             settings |= {k: v for k, v in own.items() if v is not None} | given
             if settings["bf16"] and not _bf16():

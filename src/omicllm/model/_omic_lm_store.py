@@ -13,6 +13,7 @@ from omicllm.model._omic_lm_text import OmicText, by_modality
 from omicllm.model._profile_setup import ProfileSetup
 from omicllm.model._saved import curve, read
 from omicllm.model._ult_sources import sources
+from omicllm.train._ranks import rank_and_size, together
 
 import torch  # isort: skip  (after _base, which imports scvi quietly)
 
@@ -187,8 +188,9 @@ class OmicLMStore(ProfileSetup):
             super().save(dir_path, overwrite=overwrite)  # type: ignore[misc]
         finally:
             self.module = module
-        if self.backbone is not None and self.text_ is not None:
+        if self.backbone is not None and self.text_ is not None and rank_and_size()[0] == 0:
             self.backbone.save(Path(dir_path) / _BACKBONE)
+        together()
 
     @classmethod
     def load(
