@@ -73,17 +73,42 @@ def plain_walk(geno, genome, window) -> float:
     return len(numbers) / (time.perf_counter() - start)
 
 
+def by_gvl(geno, genome, places: pd.DataFrame, repeats: int) -> None:
+    """The backend of genvarloader beside ours: the same sequences, and how fast."""
+    rows = []
+    for deduplicate in (True, False):
+        start = time.perf_counter()
+        args = {"genome": genome, "windows": places, "deduplicate": deduplicate}
+        theirs = ol.pp.haplotypes(geno, backend="gvl", **args)
+        made = time.perf_counter() - start
+        own = ol.pp.haplotypes(geno, **args)
+        for name in map(str, places.index):
+            pair = [h[name].tokens[h[name].index] for h in (own, theirs)]
+            same = (pair[0] == pair[1]).all(axis=-1).sum() if pair[0].shape == pair[1].shape else 0
+            rows.append({
+                "window": name, "each once": deduplicate, "identical": f"{same} of {2 * len(geno)}",
+                "numpy, haplotypes/s": per_second(own, name, repeats),
+                "gvl, haplotypes/s": per_second(theirs, name, repeats),
+                "gvl, s to write all windows": made,
+            })  # fmt: skip
+    table(rows)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--people", type=int, default=433)
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--gvl", action="store_true", help="compare with genvarloader instead")
     args = parser.parse_args()
     genome = ol.io.Genome(COMT / "comt_hg19.fa")
     geno = ol.io.read_vcf(COMT / "comt.vcf.gz")[: args.people].copy()
     places = windows(geno)
     unique = ol.pp.haplotypes(geno, genome=genome, windows=places)
     every = ol.pp.haplotypes(geno, genome=genome, windows=places, deduplicate=False)
+    if args.gvl:
+        by_gvl(geno, genome, places, args.repeats)
+        return
     rows = []
     for name, place in places.iterrows():
         tokens, index = unique[str(name)]

@@ -4,6 +4,8 @@ COMT and TXNRD2 (Geuvadis, 358 people with genotypes, expression normalised by t
 folds, each person predicted once, correlation with expression over everybody; the mean of the
 folds is beside it. Then with COMT's expression permuted. Speed: 364 genes x 373 people, simulated
 genotypes of 450 variants in linkage for each gene. Baseline: RidgeCV and LassoCV of scikit-learn.
+The sweep of context: the same folds at COMT with several windows, one fixed for all folds against
+the one that inner folds choose. Sample size: a third of the people as test, shares of the others.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ def cross_validated(mdata, models, seed: int, **kwargs) -> dict:
     by_fold = {m: [] for m in models}
     for k in range(5):
         mdata["rna"].obs["split"] = np.where(fold == k, "test", "train")
-        ol.tl.twas(mdata, model=models, rng=seed, window=80_000, **kwargs)
+        ol.tl.twas(mdata, model=models, rng=seed, **{"window": 80_000, **kwargs})
         for m in models:
             held[m][fold == k] = mdata["rna"].layers[f"twas_{m}"][fold == k]
             by_fold[m].append(np.nan_to_num(mdata["rna"].var[f"twas_{m}_pearson"]))
@@ -123,18 +125,49 @@ def speed(n_genes: int) -> None:
     table([row])
 
 
+def sweep(seeds: int) -> None:
+    """Each window alone, and the one chosen inside the training people."""
+    lengths = [5_000, 10_000, 20_000, 40_000, 80_000]
+    rows = []
+    for window in [*lengths, lengths]:
+        found = [cross_validated(cohort(s), FOUR, s, window=window) for s in range(seeds)]
+        name = "chosen by inner folds" if window is lengths else f"{window:,} bp"
+        rows.append({"window": name} | {
+            m: float(np.mean([f[m][0][0] for f in found])) for m in FOUR
+        })  # fmt: skip
+    table(rows)
+
+
+def people(seeds: int) -> None:
+    """Accuracy at COMT against the number of training people, mean of divisions."""
+    parts = []
+    for seed in range(seeds):
+        mdata = cohort(seed)
+        order = np.random.default_rng(seed).permutation(mdata["rna"].n_obs)
+        mdata["rna"].obs["split"] = np.where(order % 3 == 0, "test", "train")
+        ol.tl.sample_size(mdata, model=FOUR, window=80_000, rng=seed)
+        genes = ol.get.sample_size_df(mdata, table="genes", mod="rna")
+        parts.append(genes[genes["gene"] == "COMT"].fillna({"pearson": 0.0}))
+    mean = pd.concat(parts).groupby(["n_people", "model"])["pearson"].mean().unstack()
+    table([{"people": n} | {m: float(row[m]) for m in FOUR} for n, row in mean.iterrows()])
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--genes", type=int, default=364)
     parser.add_argument("--bslmm", action="store_true")
-    parser.add_argument("--only", choices=["accuracy", "speed"])
+    parser.add_argument("--only", choices=["accuracy", "speed", "sweep", "people"])
     args = parser.parse_args()
-    if args.only != "speed":
+    if args.only in (None, "accuracy"):
         accuracy(args.seeds, args.bslmm)
-    if args.only != "accuracy":
+    if args.only in (None, "speed"):
         speed(args.genes)
+    if args.only in (None, "sweep"):
+        sweep(args.seeds)
+    if args.only in (None, "people"):
+        people(args.seeds)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from omicllm.genome.kernel_classifier import KernelClassifier, _Regression
+from omicllm.genome.kernel_classifier import (
+    KernelClassifier,
+    _kernels,
+    _left_out,
+    _parts,
+    _Regression,
+)
 from omicllm.genome.kmers import kmer_names
 from omicllm.genome.sequence_kernels import Features, Positions, Regions, Words, _other_strand
 
@@ -92,6 +98,49 @@ def test_positions_by_hand():
     view = Positions()
     view.fit(train)
     np.testing.assert_allclose(view.between(["GACGTAG", "TT"])[0], K[0], err_msg="about the centre")
+
+
+def test_places_where_classes_differ_weigh_more():
+    train, labels = made("positions", n=40)
+    view = Positions()
+    K = view.fit(train, labels)
+    codes = np.array([["ATCG".index(b) for b in s] for s in train])
+    statistic = np.zeros(40)
+    for at in range(40):
+        table = np.array(
+            [[np.sum((codes[:, at] == b) & (labels == c)) for b in range(4)] for c in (0, 1)]
+        )
+        expected = table.sum(axis=0) / 2
+        statistic[at] = ((table - expected) ** 2 / np.maximum(expected, 0.5)).sum() / 3
+    padded = np.concatenate([statistic[:1], statistic, statistic[-1:]])
+    excess = np.maximum(padded[:-2] / 4 + padded[1:-1] / 2 + padded[2:] / 4 - 1.5, 0)
+    place = 1 + 20 * excess / (10 + excess)
+    place /= place.mean()
+    assert place[20] > 2.5 * np.median(place)
+
+    def shared(a, b):
+        return sum(
+            place[i : i + j].mean()
+            for j in (1, 2, 3, 4) for i in range(41 - j) if a[i : i + j] == b[i : i + j]
+        )  # fmt: skip
+
+    share = shared(train[0], train[1]) / shared(train[0], train[0])
+    np.testing.assert_allclose(K[0, 1], (share**2 + share**3) / 2, rtol=1e-6)
+    np.testing.assert_allclose(view.between(train[:2]), K[:2], atol=1e-9)
+
+
+def test_labels_of_sequences_left_out_are_not_seen():
+    """Weights of places are made anew in each fold: noise is not taken for signal."""
+    right = []
+    for seed in range(6):
+        train = drawn(40, seed=seed)
+        codes = np.random.default_rng(seed).permutation(np.arange(40) % 2)
+        view = Positions()
+        K = view.fit(train, codes)
+        parts = _parts(codes, np.random.default_rng(0))
+        scores = _left_out(_kernels(view, K, train, codes), codes, parts, 5.0)
+        right.append(np.mean(scores.argmax(axis=1) == codes))
+    assert np.mean(right) < 0.6
 
 
 def test_kernel_regression_is_that_of_scikit_learn():

@@ -235,3 +235,53 @@ def test_real_locus(data_dir):
     for m, least in (("top1", 0.2), ("blup", 0.18), ("enet", 0.17), ("lasso", 0.15)):
         comt, txnrd2 = r[m].mean(axis=0)
         assert comt > least and abs(txnrd2) < 0.16, m
+
+
+def test_several_windows(tmp_path):
+    mdata = make(200)
+    before = {m: slots(mdata[m]) for m in mdata.mod}
+    # The variant that P follows lies 109 bases off its start; Q's 1, R's 1.
+    ol.tl.twas(mdata, model=["top1", "blup"], window=[2000, 100, 1000])
+    rna = mdata["rna"]
+    for m in mdata.mod:
+        only_declared_written(before[m], mdata[m], "tl.twas")
+        round_trip(mdata[m], tmp_path)
+    table = ol.get.twas_df(mdata, table="windows", mod="rna")
+    assert len(table) == 4 * 2 * 3 and (table.groupby(["gene", "model"])["chosen"].sum() == 1).all()
+    best = table.loc[table.groupby(["gene", "model"])["cv_pearson"].idxmax()]
+    assert best["chosen"].all(), "the choice is that of the folds"
+    first = table[(table["gene"] == "P") & (table["model"] == "top1")].set_index("window")
+    assert first.loc[1000, "cv_pearson"] > first.loc[100, "cv_pearson"] + 0.2
+    assert (first["n_variants"].diff().dropna() > 0).all() and first.index.is_monotonic_increasing
+    alone = {
+        w: ol.tl.twas(mdata, model=["top1", "blup"], window=w, copy=True)["rna"]
+        for w in (100, 1000, 2000)
+    }
+    for row in table[table["chosen"]].itertuples():
+        g, one = "PQRS".index(row.gene), alone[row.window]
+        assert rna.var[f"twas_{row.model}_window"].iloc[g] == row.window
+        np.testing.assert_allclose(
+            rna.layers[f"twas_{row.model}"][:, g], one.layers[f"twas_{row.model}"][:, g], atol=1e-5
+        )
+        r = one.var[f"twas_{row.model}_pearson"].iloc[g]
+        np.testing.assert_allclose(row.pearson, r, atol=1e-5)
+    assert rna.var["twas_n_variants"].tolist() == [14, 18, 20, 15], "of the longest window"
+    # What test people express has no part in the choice.
+    other = make(200)
+    test = (other["rna"].obs["split"] == "test").to_numpy()
+    other["rna"].X[test] = 99 - 7 * other["rna"].X[test]
+    ol.tl.twas(other, model=["top1", "blup"], window=[2000, 100, 1000])
+    for m in ("top1", "blup"):
+        np.testing.assert_array_equal(other["rna"].layers[f"twas_{m}"], rna.layers[f"twas_{m}"])
+    assert (
+        "twas_blup_window"
+        not in ol.tl.twas(make(), model="blup", window=[900], copy=True)["rna"].var
+    )
+    with pytest.raises(ValueError, match="whole number"):
+        ol.tl.twas(make(), window=[100, -1])
+    with pytest.raises(ValueError, match="no length"):
+        ol.tl.twas(make(), window=[])
+    with pytest.raises(KeyError, match="'windows' is not in uns.*window="):
+        ol.get.twas_df(ol.tl.twas(make(), window=1000, copy=True), table="windows", mod="rna")
+    with pytest.raises(KeyError, match="mod='rna'"):
+        ol.get.twas_df(mdata, key="nothing", mod="rna")

@@ -12,15 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from omicllm._core.checks import listed
 from omicllm.genome import tokens as nucleotides
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from scipy import sparse
-
-    from omicllm.genome.fasta import Genome
 
 
 class Window(NamedTuple):
@@ -217,6 +214,28 @@ def build(
         else:
             which = np.arange(len(numbers))
         rows = list(_sequences(alleles, numbers, columns, reference, window))
+    return finished(rows, which, window, n_people=n_people, length=length, deduplicate=deduplicate)
+
+
+def finished(
+    rows: list[np.ndarray], which: np.ndarray, window: Window, *, n_people: int,
+    length: int | None, deduplicate: bool,
+) -> WindowHaplotypes:  # fmt: skip
+    """Turn, cut, compare and stack sequences of one window.
+
+    Parameters
+    ----------
+    rows
+        Sequences on the forward strand.
+    which
+        (2 n_people,): row of each haplotype, both of a person one after the other.
+    window, n_people, length, deduplicate
+        As for `build`.
+
+    Returns
+    -------
+    Tokens and index.
+    """
     if window.strand == "-":
         rows = [nucleotides.reverse_complement(row) for row in rows]
     if length is not None:
@@ -276,7 +295,21 @@ def _sequences(
 
 def _walk(sequence: np.ndarray, edits: list[_Edit], start: int, end: int) -> np.ndarray:
     """Apply edits in order to the sequence of ``[start, end)``."""
-    pieces = []
+    pieces, done = [], start
+    for first, last, new in resolved(edits, start, end):
+        pieces += [sequence[done - start : first - start], new]
+        done = last
+    pieces.append(sequence[done - start :])
+    return np.concatenate(pieces)
+
+
+def resolved(edits: Iterable[_Edit], start: int, end: int) -> Iterator[tuple[int, int, np.ndarray]]:
+    """What is put where, of edits in order: those that overlap are left out, edges are cut.
+
+    Yields
+    ------
+    First base, base after the last, and the bases put there; in order, without overlap.
+    """
     done, frozen, after_insertion = start, start - 1, False
     for first, last, new, anchored in edits:
         if last <= start:
@@ -290,13 +323,11 @@ def _walk(sequence: np.ndarray, edits: list[_Edit], start: int, end: int) -> np.
         if first <= frozen:
             if first < frozen or not anchored or after_insertion:
                 continue
-            pieces.append(new[1:])
+            yield done, last, new[1:]
         else:
-            pieces += [sequence[done - start : first - start], new]
+            yield first, last, new
         after_insertion = len(new) > last - first
         done, frozen = last, last - 1
-    pieces.append(sequence[done - start :])
-    return np.concatenate(pieces)
 
 
 def _unique_rows(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -343,42 +374,3 @@ def _ambiguous(pair: Sequence[str], ref: str) -> np.ndarray:
     for allele in pair:
         bits[: len(allele)] |= nucleotides.base_sets(allele)
     return nucleotides.TOKEN_OF_BITS[bits[:longest]]
-
-
-def check_reference(
-    genome: Genome, alleles: dict[str, Alleles], windows: Sequence[Window], names: np.ndarray,
-    at: dict[str, np.ndarray],
-) -> None:  # fmt: skip
-    """Raise ValueError when variants inside the windows have a REF that the genome lacks.
-
-    Parameters
-    ----------
-    genome
-        The reference.
-    alleles
-        Contig -> variants.
-    windows
-        Windows.
-    names
-        Names of all variants.
-    at
-        Contig -> number of each of its variants among all.
-    """
-    bad: set[int] = set()
-    seen: set[int] = set()
-    for window in windows:
-        if window.chrom not in alleles:
-            continue
-        here = alleles[window.chrom]
-        numbers = at[window.chrom][here.order]
-        reference = genome.tokens(window.chrom, window.start, window.end)
-        bad.update(numbers[here.mismatches(reference, window.start)].tolist())
-        seen.update(numbers[here.touching(window.start, window.end)].tolist())
-    if bad:
-        shown = names[sorted(bad)]
-        msg = (
-            f"{len(bad)} of {len(seen)} variants in the windows have a REF allele that is not "
-            f"what {genome.path.name} holds there ({listed(shown, most=3)}). The VCF and the "
-            "FASTA are of different genome builds, or the positions are shifted."
-        )
-        raise ValueError(msg)

@@ -122,6 +122,38 @@ def variant_drivers_df(
 
 
 @docs.fill()
+def variant_enrichment_df(
+    adata: AnnData | MuData, *, key: str = "variant_enrichment", mod: str | None = None
+) -> pd.DataFrame:
+    """Return the enrichments that :func:`omicllm.tl.variant_enrichment` wrote.
+
+    Parameters
+    ----------
+    {adata}
+    key
+        Root of the results, as given with ``key_added=``.
+    {mod}
+
+    Returns
+    -------
+    DataFrame with the columns that :func:`omicllm.tl.variant_enrichment` lists.
+
+    Raises
+    ------
+    KeyError
+        When there are no such results (they are in the modality of the genotypes).
+    """
+    source = inputs.resolve(adata, mod)
+    if key not in source.uns or "table" not in source.uns[key]:
+        hint = (
+            "Make them with ol.tl.variant_enrichment(mdata, bed=...); they are in its genotypes, "
+            "mod='geno'."
+        )
+        raise checks.missing(key, "adata.uns", source.uns, hint=hint)
+    return source.uns[key]["table"].copy()
+
+
+@docs.fill()
 def ism_df(
     adata: AnnData | MuData,
     *,
@@ -169,3 +201,83 @@ def ism_df(
     tokens = np.asarray(entry["reference"])[g]
     frame["reference"] = letters[np.where((tokens < 0) | (tokens > 4), 4, tokens)]
     return frame
+
+
+@docs.fill()
+def twas_df(
+    adata: AnnData | MuData,
+    *,
+    table: Literal["summary", "windows", "weights"] = "summary",
+    key: str = "twas",
+    mod: str | None = None,
+) -> pd.DataFrame:
+    """Return the tables that :func:`omicllm.tl.twas` wrote.
+
+    Parameters
+    ----------
+    {adata}
+    table
+        ``"summary"`` (accuracy by model), ``"windows"`` (every length of window, by gene and
+        model), or ``"weights"`` (what was found of published weights).
+    key
+        Root of the results, as given with ``key_added=``.
+    {mod}
+
+    Returns
+    -------
+    DataFrame with the columns that :func:`omicllm.tl.twas` lists.
+
+    Raises
+    ------
+    KeyError
+        When there are no such results (they are in the modality of the expression).
+    """
+    checks.one_of("table", table, ("summary", "windows", "weights"))
+    source = inputs.resolve(adata, mod)
+    if key not in source.uns or "summary" not in source.uns[key]:
+        hint = "Make them with ol.tl.twas(mdata); they are in its expression, mod='rna'."
+        raise checks.missing(key, "adata.uns", source.uns, hint=hint)
+    entry = source.uns[key]
+    if table not in entry:
+        way = "several lengths: window=[...]" if table == "windows" else "published weights="
+        raise checks.missing(
+            table, f"uns[{key!r}]", entry, hint=f"ol.tl.twas writes it with {way}."
+        )
+    return entry[table].copy()
+
+
+@docs.fill()
+def sample_size_df(
+    adata: AnnData | MuData,
+    *,
+    table: Literal["summary", "genes"] = "summary",
+    key: str = "sample_size",
+    mod: str | None = None,
+) -> pd.DataFrame:
+    """Return the accuracies that :func:`omicllm.tl.sample_size` wrote.
+
+    Parameters
+    ----------
+    {adata}
+    table
+        ``"summary"`` (by model and share of the training people), or ``"genes"`` (by draw and
+        gene too).
+    key
+        Root of the results, as given with ``key_added=``.
+    {mod}
+
+    Returns
+    -------
+    DataFrame with the columns that :func:`omicllm.tl.sample_size` lists.
+
+    Raises
+    ------
+    KeyError
+        When there are no such results (they are in the modality of the expression).
+    """
+    checks.one_of("table", table, ("summary", "genes"))
+    source = inputs.resolve(adata, mod)
+    if key not in source.uns or "summary" not in source.uns[key]:
+        hint = "Make them with ol.tl.sample_size(mdata); they are in its expression, mod='rna'."
+        raise checks.missing(key, "adata.uns", source.uns, hint=hint)
+    return source.uns[key]["table" if table == "genes" else table].copy()

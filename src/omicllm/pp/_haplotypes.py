@@ -11,6 +11,8 @@ from omicllm._core.log import logger
 from omicllm.genome import haplotypes as consensus
 from omicllm.genome import windows as arithmetic
 from omicllm.genome.fasta import Genome, require_contigs
+from omicllm.genome.gvl import Store, require_gvl
+from omicllm.genome.reference_check import check_reference
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +35,7 @@ def haplotypes(
     unphased: Literal["refuse", "iupac"] = "refuse",
     deduplicate: bool = True,
     window_key: str = "window",
-    backend: Literal["numpy"] = "numpy",
+    backend: Literal["numpy", "gvl"] = "numpy",
     mod: str | None = None,
 ) -> Haplotypes:
     """Sequences of both haplotypes of every person in every window.
@@ -64,7 +66,9 @@ def haplotypes(
     window_key
         Root under which :func:`gene_windows` wrote, where `windows` is an AnnData.
     backend
-        ``"numpy"``, the only one.
+        ``"numpy"``; or ``"gvl"`` (genvarloader, extra ``gvl``), which writes all windows into a
+        temporary folder first, and then returns the same sequences. It is no faster; it is an
+        independent check.
     {mod}
 
     Returns
@@ -81,7 +85,9 @@ def haplotypes(
         (``chr22`` and ``22``: the other name is suggested).
     ValueError
         REF alleles that are not what the genome holds (counted); genotypes without phase
-        (counted); a window past the end of its contig.
+        (counted); a window past the end of its contig; ``unphased="iupac"`` with ``"gvl"``.
+    ImportError
+        ``backend="gvl"`` without genvarloader.
 
     Examples
     --------
@@ -90,7 +96,12 @@ def haplotypes(
     """
     source = inputs.resolve(geno, mod)
     checks.one_of("unphased", unphased, ("refuse", "iupac"))
-    checks.one_of("backend", backend, ("numpy",))
+    checks.one_of("backend", backend, ("numpy", "gvl"))
+    if backend == "gvl":
+        if unphased == "iupac":
+            msg = "backend='gvl' writes no IUPAC codes: pass backend='numpy' with unphased='iupac'."
+            raise ValueError(msg)
+        require_gvl()
     if length is not None:
         checks.whole_number("length", length)
     for column in ("chrom", "pos", "ref", "alt"):
@@ -114,7 +125,7 @@ def haplotypes(
     at = {c: np.flatnonzero(contigs == c) for c in used if c in known}
     alleles = {c: _alleles(source, columns, unphased) for c, columns in at.items()}
     names = np.asarray(source.var_names.astype(str), dtype=object)
-    consensus.check_reference(genome, alleles, places, names, at)
+    check_reference(genome, alleles, places, names, at)
     if unphased == "refuse":
         _refuse_unphased(source, alleles, at, places)
     skipped = sum(a.n_skipped for a in alleles.values())
@@ -124,7 +135,7 @@ def haplotypes(
         places = [w._replace(strand="+") for w in places]
     return Haplotypes(
         [str(i) for i in frame.index], places, genome, alleles, list(source.obs_names),
-        length=length, deduplicate=deduplicate,
+        length=length, deduplicate=deduplicate, backend=backend,
     )  # fmt: skip
 
 
@@ -146,12 +157,13 @@ class Haplotypes:
     def __init__(
         self, names: list[str], windows: list[consensus.Window], genome: Genome,
         alleles: dict[str, consensus.Alleles], people: list[str], *,
-        length: int | None, deduplicate: bool,
+        length: int | None, deduplicate: bool, backend: str = "numpy",
     ) -> None:  # fmt: skip
         self.names, self.windows, self.people = names, windows, people
         self.length = length
         self._genome, self._alleles = genome, alleles
         self._options: dict[str, Any] = {"length": length, "deduplicate": deduplicate}
+        self._store = None if backend == "numpy" else Store(alleles, windows, genome, len(people))
         self._row = {name: i for i, name in reversed(list(enumerate(names)))}
 
     def __len__(self) -> int:
@@ -167,9 +179,15 @@ class Haplotypes:
                 raise checks.missing(window, "the windows", self.names)
             window = self._row[window]
         place = self.windows[window]
+        n = len(self.people)
+        number = range(len(self))[window]
+        if self._store is not None and number in self._store.number:
+            return consensus.finished(
+                self._store.rows(number), np.arange(2 * n), place, n_people=n, **self._options
+            )
         reference = self._genome.tokens(place.chrom, place.start, place.end)
         return consensus.build(
-            self._alleles.get(place.chrom), reference, place, n_people=len(self.people),
+            self._alleles.get(place.chrom), reference, place, n_people=n,
             **self._options,
         )  # fmt: skip
 

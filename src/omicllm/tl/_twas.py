@@ -11,33 +11,35 @@ from scipy import sparse
 from omicllm._core import checks, docs, results
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger, progress
-from omicllm.genome import linear_models
-from omicllm.genome.bslmm import bslmm
+from omicllm.stats.people import agreement
+from omicllm.tl import _twas_fit as linear
 from omicllm.tl._twas_inputs import Cohort, Genotypes, read_cohort
+from omicllm.tl._twas_weights import apply_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from mudata import MuData
 
-MODELS = ("top1", "lasso", "enet", "blup", "bslmm")
-#: Share of the absolute value in the penalty of the elastic net.
-_L1_RATIO = {"lasso": 1.0, "enet": 0.5}
+_WINDOWS = ["gene", "model", "window", "n_variants", "cv_pearson", "pearson", "chosen"]
 
 
 @docs.fill()
 def twas(
     mdata: MuData,
     *,
-    model: str | Sequence[str] = "enet",
+    model: str | Sequence[str] | None = None,
     layer: str | None = None,
-    window: int | None = None,
+    window: int | Sequence[int] | None = None,
     window_key: str = "window",
     variants: Literal["snp", "all"] = "snp",
     min_af: float = 0.05,
     heritability: Literal["reml", "he"] = "reml",
     n_folds: int = 5,
     n_iter: int = 600,
+    weights: pd.DataFrame | str | Path | None = None,
+    ambiguous: Literal["drop", "keep"] = "drop",
     split_key: str = "split",
     rna: str = "rna",
     geno: str = "geno",
@@ -49,7 +51,7 @@ def twas(
     """Predict the expression of every gene from the genotypes in its window.
 
     The plain models that every network on personal sequences must be compared with. They are
-    fitted on the training people and applied to everybody.
+    fitted on the training people and applied to everybody; or published weights are applied.
 
     Parameters
     ----------
@@ -59,13 +61,14 @@ def twas(
     model
         ``"top1"`` (the one variant of largest correlation), ``"lasso"``, ``"enet"`` (elastic net
         with mixing .5, PrediXcan's), ``"blup"``, ``"bslmm"`` (a second or two per gene); or
-        several of them.
+        several of them. ``"enet"`` by default, and with `weights` all models of the table.
     layer
         Layer of `rna` to predict instead of ``X``.
     window
         Bases around the start site (``var["chrom"]``, ``var["tss"]`` of `rna`). By default the
         windows that :func:`omicllm.pp.gene_windows` wrote, else 49,152 bases around the start
-        site, else, where nothing says where genes are, all variants.
+        site, else, where nothing says where genes are, all variants. Several lengths: each gene
+        and model takes the one of largest correlation over folds inside the training people.
     window_key
         Root of those windows.
     variants
@@ -76,9 +79,17 @@ def twas(
     heritability
         ``"reml"`` or ``"he"`` (Haseman-Elston regression). BLUP uses the estimate.
     n_folds
-        Folds, within the training people, that choose the penalty of lasso and elastic net.
+        Folds, within the training people, that choose the penalty of lasso and elastic net, and
+        the window.
     n_iter
         Sweeps of each of two chains of BSLMM; the first third is left out.
+    weights
+        Published weights to apply instead of fitting: a table of
+        :func:`omicllm.io.read_twas_weights`, or a path that it reads. `window`, `variants`,
+        `min_af` and what follows them have no part in this. Nobody needs to be in training.
+    ambiguous
+        Published A/T and C/G substitutions, whose strand the alleles do not tell: ``"drop"`` them
+        (as FUSION does), or ``"keep"`` them as given on the forward strand.
     split_key
         Column of ``rna.obs`` with train, val and test; or layer of `rna` (0 train, 1 validation,
         2 test) where the split depends on the gene, which is used first.
@@ -95,146 +106,206 @@ def twas(
 
     ``mdata["rna"].layers["twas_<m>"]`` : float32
         Prediction for everybody, on the scale of the expression; the mean of the training people
-        where a model has no effects.
+        where a model has no effects. With `weights` relative to the mean of these people, on the
+        scale of the publication; 0 without effects.
     ``mdata["rna"].var["twas_<m>_pearson"]`` : float32
-        Correlation with expression over test people; NaN where the prediction is constant.
+        Correlation with expression over test people (everybody, with `weights` and no split);
+        NaN where the prediction is constant.
     ``mdata["rna"].var["twas_<m>_intercept"]`` : float32
         Prediction = intercept + X of `geno` times the weights.
+    ``mdata["rna"].var["twas_<m>_window"]`` : int32
+        Length of the window that was chosen, of several.
     ``mdata["rna"].var["twas_bslmm_rhat"]`` : float32
         Convergence of BSLMM; above 1.1 raise `n_iter`.
     ``mdata["rna"].var["twas_h2"]``, ``"twas_h2_se"``, ``"twas_h2_pval"`` : float32
-        Heritability among training people, standard error, p value against 0.
+        Heritability among training people, standard error, p value against 0; of the longest
+        window.
     ``mdata["rna"].var["twas_n_variants"]`` : int32
-        Variants that the models saw.
+        Variants that the models saw, in the longest window; or published ones that were found.
     ``mdata["rna"].uns["twas"]["summary"]`` : DataFrame
         Per model: mean and median correlation with constant predictions counted as 0, number of
         genes with a constant prediction, genes scored.
+    ``mdata["rna"].uns["twas"]["windows"]`` : DataFrame
+        With several lengths, per gene, model and ``window``: ``n_variants``, ``cv_pearson``
+        (folds inside the training people), ``pearson`` (test people; it plays no part in the
+        choice), ``chosen``.
+    ``mdata["rna"].uns["twas"]["weights"]`` : DataFrame
+        With `weights`, per gene and model: ``n_published``, ``n_used``, ``n_missing``,
+        ``n_mismatch`` (other alleles at that place), ``n_ambiguous`` (left out), ``n_flipped``
+        (effect on the reference allele), ``n_strand`` (other strand), ``share_used`` (of the sum
+        of absolute weights).
     ``mdata["geno"].varm["twas_<m>"]`` : csr float32 (n_variants, n_genes)
         Weights per allele; genes in ``mdata["geno"].uns["twas"]["genes"]``.
 
     Raises
     ------
     KeyError
-        No such modality, layer or split.
+        No such modality, layer or split; a table of weights without its columns.
     ValueError
         People in `rna` without genotypes; contigs that differ; too few training people; unknown
-        model.
+        model; weights of none of these genes or variants.
 
     Notes
     -----
     After FUSION (Gusev et al. 2016) and PrediXcan (Gamazon et al. 2015); BLUP is ridge with the
     penalty m (1 - h2) / h2. Missing genotypes are filled with the mean of the training people.
     """
-    models = [model] if isinstance(model, str) else list(dict.fromkeys(model))
-    for name in models:
-        checks.one_of("model", name, MODELS)
-    checks.one_of("variants", variants, ("snp", "all"))
-    checks.one_of("heritability", heritability, ("reml", "he"))
-    checks.share("min_af", min_af, high=0.5)
-    checks.whole_number("n_folds", n_folds, at_least=2)
-    checks.whole_number("n_iter", n_iter, at_least=30)
-    if window is not None:
-        checks.whole_number("window", window)
-    cohort, genotypes = read_cohort(
-        mdata, rna, geno, layer=layer, split_key=split_key, window=window, window_key=window_key,
-        snps=variants == "snp",
-    )  # fmt: skip
-    generator = rngs.generator(rng)
-    n_people, n_genes = cohort.Y.shape
-    out = {m: np.zeros((n_people, n_genes), dtype=np.float32) for m in models}
-    columns = {f"{m}_{what}": np.full(n_genes, np.nan, dtype=np.float32)
-               for m in models for what in ("pearson", "intercept")}  # fmt: skip
-    columns |= {k: np.full(n_genes, np.nan, dtype=np.float32) for k in ("h2", "h2_se", "h2_pval")}
-    if "bslmm" in models:
-        columns["bslmm_rhat"] = np.full(n_genes, np.nan, dtype=np.float32)
-    seen = np.zeros(n_genes, dtype=np.int32)
-    weights: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {m: [] for m in models}
-    for g in progress(range(n_genes), what="TWAS", show_progress=show_progress):
-        fits, at, dosage, estimate = _fit_gene(
-            cohort, genotypes, g, models, min_af, heritability, n_folds, n_iter, generator
+    checks.one_of("ambiguous", ambiguous, ("drop", "keep"))
+    if weights is not None:
+        if window is not None:
+            msg = "weights= are applied as published: leave out window=."
+            raise ValueError(msg)
+        out = _published(mdata, weights, model, layer, ambiguous, split_key, rna, geno)
+        settings: dict[str, Any] = {
+            "weights": "table" if isinstance(weights, pd.DataFrame) else str(weights),
+            "ambiguous": ambiguous,
+        }
+    else:
+        checks.one_of("variants", variants, ("snp", "all"))
+        how = linear.settings(
+            model or "enet", min_af=min_af, heritability=heritability, n_folds=n_folds,
+            n_iter=n_iter,
+        )  # fmt: skip
+        lengths = _lengths(window)
+        cohort, genotypes = read_cohort(
+            mdata, rna, geno, layer=layer, split_key=split_key, windows=lengths,
+            window_key=window_key, snps=variants == "snp",
+        )  # fmt: skip
+        out = _fitted(
+            cohort, genotypes, lengths, how, rngs.generator(rng), show_progress=show_progress
         )
-        seen[g] = len(at)
-        if estimate is not None:
-            columns["h2"][g], columns["h2_se"][g] = estimate.h2, estimate.se
-            columns["h2_pval"][g] = estimate.pval
-        y, test = cohort.Y[:, g], cohort.test[:, g]
-        for m in models:
-            effect, intercept, rhat = fits[m]
-            prediction = intercept + dosage @ effect
-            out[m][:, g] = prediction
-            columns[f"{m}_intercept"][g] = intercept
-            columns[f"{m}_pearson"][g] = _pearson(prediction[test], y[test])
-            if m == "bslmm":
-                columns["bslmm_rhat"][g] = rhat
-            used = np.flatnonzero(effect)
-            weights[m].append((at[used], effect[used]))
-    summary = _summary(models, columns, cohort.test)
-    params = {
-        "model": models, "layer": layer, "window": window, "window_key": window_key,
-        "variants": variants, "min_af": min_af, "heritability": heritability, "n_folds": n_folds,
-        "n_iter": n_iter, "split_key": split_key, "rna": rna, "geno": geno,
-        "rng": rngs.recorded(rng),
-    }  # fmt: skip
-    values: dict[str, Any] = {f"layers:{{root}}_{m}": out[m] for m in models}
-    values |= {f"var:{{root}}_{k}": v for k, v in columns.items()}
-    values["var:{root}_n_variants"] = seen
-    varm = {f"varm:{{root}}_{m}": _stacked(weights[m], genotypes.n_total) for m in models}
+        settings = {
+            "window": window, "window_key": window_key, "variants": variants, "min_af": min_af,
+            "heritability": heritability, "n_folds": n_folds, "n_iter": n_iter,
+            "rng": rngs.recorded(rng),
+        }  # fmt: skip
+    values, varm, tables, genes = out
+    models = tables["summary"]["model"].tolist()
+    params = {"model": models, "layer": layer, **settings, "split_key": split_key, "rna": rna,
+              "geno": geno}  # fmt: skip
     target = mdata.copy() if copy else mdata
-    of_rna = results.Result("tl.twas", values, params, {"summary": summary}, key_added)
-    of_geno = results.Result("tl.twas", varm, params, {"genes": cohort.genes}, key_added)
+    of_rna = results.Result("tl.twas", values, params, tables, key_added)
+    of_geno = results.Result("tl.twas", varm, params, {"genes": genes}, key_added)
     results.write(target, of_rna, mod=rna)
     results.write(target, of_geno, mod=geno)
     return target if copy else None
 
 
-def _fit_gene(
-    cohort: Cohort, genotypes: Genotypes, g: int, models: Sequence[str], min_af: float,
-    heritability: str, n_folds: int, n_iter: int, rng: np.random.Generator,
-) -> tuple[dict[str, Any], np.ndarray, np.ndarray, Any]:  # fmt: skip
-    """Effects per allele, intercept and convergence of each model of one gene.
-
-    Returns them with the variants (numbers among all), the dosages of everybody, and the
-    heritability.
-    """
-    train = cohort.train[:, g]
-    y = cohort.Y[train, g]
-    level = float(y.mean())
-    at, dosage = genotypes.of_gene(g, train, min_af)
-    centred = y - level
-    if not len(at) or not centred.any():
-        none = np.zeros(len(at))
-        return dict.fromkeys(models, (none, level, 1.0)), at, dosage, None
-    mean, sd = dosage[train].mean(axis=0), dosage[train].std(axis=0)
-    X = np.asfortranarray((dosage[train] - mean) / sd)
-    related = linear_models.Relatedness(X)
-    estimate = related.reml(centred) if heritability == "reml" else related.haseman_elston(centred)
-    folds = np.arange(len(y)) % n_folds
-    fits = {}
-    for m in models:
-        rhat = 1.0
-        if m == "top1":
-            effect = linear_models.top_variant(X, centred)
-        elif m == "blup":
-            effect = related.blup(centred, estimate.h2)
-        elif m == "bslmm":
-            found = bslmm(X, centred, rng=rng, n_iter=n_iter, n_burn=n_iter // 3)
-            effect, rhat = found.effects, found.rhat
-        else:
-            effect = linear_models.elastic_net(
-                X, centred, l1_ratio=_L1_RATIO[m], folds=rng.permutation(folds)
-            )
-        effect = effect / sd
-        fits[m] = effect, level - float(mean @ effect), rhat
-    return fits, at, dosage, estimate
+def _lengths(window: int | Sequence[int] | None) -> list[int | None]:
+    """Lengths of windows, shortest first."""
+    if window is None or np.ndim(window) == 0:
+        if window is not None:
+            checks.whole_number("window", window)
+        return [window]  # type: ignore[list-item]
+    several = sorted({checks.whole_number("window", w) for w in np.asarray(window).tolist()})
+    if not several:
+        msg = "window holds no length."
+        raise ValueError(msg)
+    return list(several)
 
 
-def _pearson(prediction: np.ndarray, y: np.ndarray) -> float:
-    """Correlation over people with expression; NaN for a constant."""
-    known = np.isfinite(y)
-    a, b = prediction[known], y[known]
-    if len(a) < 3 or np.ptp(a) < 1e-9 * max(1.0, float(np.abs(a).max())) or np.ptp(b) == 0:
-        return np.nan
-    return float(np.corrcoef(a, b)[0, 1])
+def _fitted(
+    cohort: Cohort, genotypes: Genotypes, lengths: Sequence[int | None], how: linear.Settings,
+    rng: np.random.Generator, *, show_progress: bool | None,
+) -> Any:  # fmt: skip
+    """Slots of `rna` and of `geno`, tables and genes of models fitted here."""
+    n_people, n_genes = cohort.Y.shape
+    out = {m: np.zeros((n_people, n_genes), dtype=np.float32) for m in how.models}
+    names = [f"{m}_{what}" for m in how.models for what in ("pearson", "intercept")]
+    columns = linear.columns_of(n_genes, [*names, "h2", "h2_se", "h2_pval"])
+    if "bslmm" in how.models:
+        columns |= linear.columns_of(n_genes, ["bslmm_rhat"])
+    sweep = len(lengths) > 1
+    chosen = {m: np.zeros(n_genes, dtype=np.int32) for m in how.models}
+    seen = np.zeros(n_genes, dtype=np.int32)
+    effects: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {m: [] for m in how.models}
+    rows: list[tuple[Any, ...]] = []
+    for g in progress(range(n_genes), what="TWAS", show_progress=show_progress):
+        train, test, y = cohort.train[:, g], cohort.test[:, g], cohort.Y[:, g]
+        best: dict[str, tuple[float, int]] = {}
+        kept: dict[str, Any] = {}
+        for w, length in enumerate(lengths):
+            at, dosage = genotypes.of_gene(g, train, how.min_af, w)
+            inner = linear.held_out_r(dosage[train], y[train], how, rng) if sweep else {}
+            fits, estimate = linear.fit_gene(dosage[train], y[train], how, rng)
+            for m, fit in fits.items():
+                predicted = fit.predict(dosage)
+                r = agreement(predicted[test], y[test])[0]
+                score = inner.get(m, 0.0)
+                rows.append((cohort.genes[g], m, length, len(at), score, r, False))
+                # Of equals the shortest: it asks for the least.
+                if m not in best or score > best[m][0]:
+                    best[m] = (score, len(rows) - 1)
+                    kept[m] = at, fit, predicted, r, length
+        seen[g] = len(at)  # the longest window is the last
+        if estimate is not None:
+            columns["h2"][g], columns["h2_se"][g] = estimate.h2, estimate.se
+            columns["h2_pval"][g] = estimate.pval
+        for m, (at, fit, predicted, r, length) in kept.items():
+            rows[best[m][1]] = (*rows[best[m][1]][:-1], True)
+            out[m][:, g], chosen[m][g] = predicted, length or 0
+            columns[f"{m}_intercept"][g], columns[f"{m}_pearson"][g] = fit.intercept, r
+            if m == "bslmm":
+                columns["bslmm_rhat"][g] = fit.rhat
+            used = np.flatnonzero(fit.effect)
+            effects[m].append((at[used], fit.effect[used]))
+    tables = {"summary": _summary(how.models, columns, cohort.test)}
+    values = _slots(out, columns, seen)
+    if sweep:
+        tables["windows"] = pd.DataFrame(
+            rows, columns=_WINDOWS, index=[str(i) for i in range(len(rows))]
+        )
+        values |= {f"var:{{root}}_{m}_window": chosen[m] for m in how.models}
+    varm = {f"varm:{{root}}_{m}": _stacked(effects[m], genotypes.n_total) for m in how.models}
+    return values, varm, tables, cohort.genes
+
+
+def _published(
+    mdata: MuData, weights: Any, model: str | Sequence[str] | None, layer: str | None,
+    ambiguous: str, split_key: str, rna: str, geno: str,
+) -> Any:  # fmt: skip
+    """Slots of `rna` and of `geno`, tables and genes of published weights."""
+    cohort, genotypes = read_cohort(
+        mdata, rna, geno, layer=layer, split_key=split_key, training=False
+    )
+    found = apply_weights(
+        weights, model, cohort, genotypes, mdata.mod[geno].var, keep_ambiguous=ambiguous == "keep"
+    )
+    n_people, n_genes = cohort.Y.shape
+    names = [f"{m}_{what}" for m in found.models for what in ("pearson", "intercept")]
+    columns = linear.columns_of(n_genes, names)
+    out, seen = {}, np.zeros(n_genes, dtype=np.int32)
+    for m in found.models:
+        P = np.zeros((n_people, n_genes))
+        for g, (at, effect, intercept) in found.of_model[m].items():
+            P[:, g] = intercept + genotypes.filled(at, found.everybody) @ effect
+            columns[f"{m}_intercept"][g] = intercept
+            seen[g] = max(seen[g], len(at))
+            test = cohort.test[:, g]
+            columns[f"{m}_pearson"][g] = agreement(P[test, g], cohort.Y[test, g])[0]
+        out[m] = P.astype(np.float32)
+    tables = {
+        "summary": _summary(found.models, columns, found.scored & cohort.test),
+        "weights": found.table,
+    }
+    nothing = np.zeros(0, dtype=np.int64), np.zeros(0)
+    varm = {
+        f"varm:{{root}}_{m}": _stacked(
+            [found.of_model[m].get(g, nothing)[:2] for g in range(n_genes)], genotypes.n_total
+        )
+        for m in found.models
+    }
+    return _slots(out, columns, seen), varm, tables, cohort.genes
+
+
+def _slots(
+    out: dict[str, np.ndarray], columns: dict[str, np.ndarray], seen: np.ndarray
+) -> dict[str, Any]:
+    """Slots of `rna`."""
+    values: dict[str, Any] = {f"layers:{{root}}_{m}": P for m, P in out.items()}
+    values |= {f"var:{{root}}_{k}": v for k, v in columns.items()}
+    values["var:{root}_n_variants"] = seen
+    return values
 
 
 def _summary(models: Sequence[str], columns: dict[str, np.ndarray], test: np.ndarray) -> Any:

@@ -13,12 +13,15 @@ from omicllm.genome import windows as arithmetic
 from omicllm.genome.fasta import require_contigs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
     from mudata import MuData
     from scipy import sparse
 
 #: The published length of context.
 _LENGTH = 49_152
+#: Training people below which nothing is fitted.
 _FEWEST = 20
 
 
@@ -53,21 +56,33 @@ class Genotypes:
         csc bool of the same shape, or None.
     usable
         bool (n_variants,): variants the models may see.
-    order
-        Variants of each gene: function of the gene's number.
+    orders
+        For each length of window, variants of each gene: functions of the gene's number.
     """
 
     def __init__(
         self, dosage: sparse.csc_matrix, missing: sparse.csc_matrix | None, usable: np.ndarray,
-        order: Any,
+        orders: Sequence[Any],
     ) -> None:  # fmt: skip
-        self.dosage, self.missing, self.usable, self.order = dosage, missing, usable, order
+        self.dosage, self.missing, self.usable, self.orders = dosage, missing, usable, orders
         self.n_total = dosage.shape[1]
 
-    def of_gene(self, g: int, train: np.ndarray, min_af: float) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of the variants that vary enough, and everybody's dosages (n_people, k)."""
-        at = self.order(g)
+    def of_gene(
+        self, g: int, train: np.ndarray, min_af: float, window: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of the variants that vary enough, and everybody's dosages (n_people, k).
+
+        `window` is the number of the window's length.
+        """
+        at = self.orders[window](g)
         at = at[self.usable[at]]
+        D = self.filled(at, train)
+        af = D[train].mean(axis=0) / 2
+        kept = (np.minimum(af, 1 - af) >= min_af) & (D[train].std(axis=0) > 1e-9)
+        return at[kept], D[:, kept]
+
+    def filled(self, at: np.ndarray, train: np.ndarray) -> np.ndarray:
+        """Dosages of some variants (n_people, k); missing ones are the mean over `train`."""
         D = self.dosage[:, at].toarray().astype(np.float64)
         if self.missing is not None:
             absent = self.missing[:, at].toarray()
@@ -76,16 +91,18 @@ class Genotypes:
                 known = (~absent[train]).sum(axis=0)
                 level = np.nansum(D[train], axis=0) / np.maximum(known, 1)
             D = np.where(absent, level, D)
-        af = D[train].mean(axis=0) / 2
-        kept = (np.minimum(af, 1 - af) >= min_af) & (D[train].std(axis=0) > 1e-9)
-        return at[kept], D[:, kept]
+        return D
 
 
 def read_cohort(
     mdata: MuData, rna: str, geno: str, *, layer: str | None, split_key: str,
-    window: int | None, window_key: str, snps: bool,
+    windows: Sequence[int | None] = (None,), window_key: str = "window", snps: bool = True,
+    training: bool = True,
 ) -> tuple[Cohort, Genotypes]:  # fmt: skip
     """Check and gather everything.
+
+    Without `training` nothing is fitted: no gene needs a window or training people, and where
+    there is no split everybody is a test person.
 
     Raises
     ------
@@ -112,23 +129,27 @@ def read_cohort(
     blocks = [b.toarray() if hasattr(b, "toarray") else b for _, b in inputs.row_blocks(X)]
     Y = np.concatenate(blocks).astype(np.float64)
     Y[np.isinf(Y)] = np.nan
-    part, known = parts.by_gene(people, split_key), np.isfinite(Y)
-    train, test = (part == parts.TRAIN) & known, (part == parts.TEST) & known
+    known = np.isfinite(Y)
+    if not training and split_key not in people.layers and split_key not in people.obs:
+        train, test = np.zeros_like(known), known
+    else:
+        part = parts.by_gene(people, split_key)
+        train, test = (part == parts.TRAIN) & known, (part == parts.TEST) & known
     few = train.sum(axis=0) < _FEWEST
-    if few.any():
+    if training and few.any():
         msg = (
             f"{int(few.sum())} of {len(genes)} genes have fewer than {_FEWEST} training people "
             f"with expression ({checks.listed(genes[few], most=3)})."
         )
         raise ValueError(msg)
-    order = _by_gene(people, variants, window, window_key)
+    orders = [by_gene(people, variants, w, window_key) for w in windows] if training else []
     usable = np.ones(variants.n_vars, dtype=bool)
     if snps:
         ref, alt = _texts(variants, "ref"), _texts(variants, "alt")
         usable = np.array([len(r) == 1 and len(a) == 1 for r, a in zip(ref, alt, strict=True)])
         usable &= alt != "*"
     dosage = inputs.gene_major(variants.X).tocsr()[row].tocsc()
-    return Cohort(Y, train, test, genes), Genotypes(dosage, _missing(variants, row), usable, order)
+    return Cohort(Y, train, test, genes), Genotypes(dosage, _missing(variants, row), usable, orders)
 
 
 def _texts(variants: AnnData, column: str) -> np.ndarray:
@@ -148,7 +169,7 @@ def _missing(variants: AnnData, row: np.ndarray) -> sparse.csc_matrix | None:
     return either if either.nnz else None
 
 
-def _by_gene(people: AnnData, variants: AnnData, window: int | None, key: str) -> Any:
+def by_gene(people: AnnData, variants: AnnData, window: int | None, key: str) -> Any:
     """A function from the number of a gene to its variants."""
     everything = np.arange(variants.n_vars)
     if window is None and f"{key}_start" in people.var:
@@ -182,5 +203,26 @@ def _by_gene(people: AnnData, variants: AnnData, window: int | None, key: str) -
             return everything[:0]
         low, high = np.searchsorted(pos[columns[c]], (start, end))
         return columns[c][low:high]
+
+    return of
+
+
+def distances(people: AnnData, variants: AnnData, key: str) -> Any:
+    """A function of a gene's number and variants: bases from the start site, in its direction.
+
+    The start site is ``var["tss"]``, else the middle of the gene's window.
+    """
+    pos = variants.var["pos"].to_numpy().astype(np.int64)
+    var = people.var
+    if "tss" in var:
+        site = var["tss"].to_numpy(dtype=np.float64)
+        strand = var["strand"].astype(str).to_numpy() if "strand" in var else None
+    else:
+        site = (var[f"{key}_start"] + var[f"{key}_end"]).to_numpy(dtype=np.float64) // 2 + 1
+        strand = var[f"{key}_strand"].astype(str).to_numpy()
+
+    def of(g: int, at: np.ndarray) -> np.ndarray:
+        far = pos[at] - site[g]
+        return -far if strand is not None and strand[g] == "-" else far
 
     return of

@@ -89,7 +89,7 @@ def variant_drivers(
         hint = "Make them with ol.tl.variant_effects or ol.tl.twas."
         raise checks.missing(effects_key, "geno.varm", variants.varm, hint=hint)
     W = sparse.csc_matrix(variants.varm[effects_key])
-    genes = _genes(variants, effects_key, W.shape[1])
+    genes = genes_of_columns(variants, effects_key, W.shape[1])
     at = variants.obs_names.get_indexer(people.obs_names)
     if (at < 0).any():
         msg = f"{int((at < 0).sum())} of {people.n_obs} people in mdata[{rna!r}] have no genotypes."
@@ -132,7 +132,7 @@ def variant_drivers(
     return target if copy else None
 
 
-def _genes(variants: AnnData, key: str, n: int) -> list[str]:
+def genes_of_columns(variants: AnnData, key: str, n: int) -> list[str]:
     """Genes of the columns of effects, from the entry of `uns` that the verb made."""
     for root in (key, key.rsplit("_", 1)[0]):
         entry = variants.uns.get(root, {})

@@ -204,7 +204,7 @@ def _by_gene(variants: AnnData, frame: pd.DataFrame, min_af: float) -> list[np.n
     end = start + var["ref"].astype(str).str.len().to_numpy()
     kept = np.ones(len(var), dtype=bool)
     if min_af > 0:
-        af = _frequency(variants)
+        af = frequency(variants)
         kept = np.minimum(af, 1 - af) >= min_af
     out = []
     for window in frame.itertuples():
@@ -213,7 +213,8 @@ def _by_gene(variants: AnnData, frame: pd.DataFrame, min_af: float) -> list[np.n
     return out
 
 
-def _frequency(variants: AnnData) -> np.ndarray:
+def frequency(variants: AnnData) -> np.ndarray:
+    """Frequency of alleles that are not the reference."""
     if "af" in variants.var:
         return np.asarray(variants.var["af"], dtype=np.float64)
     return np.asarray(variants.X.mean(axis=0), dtype=np.float64).ravel() / 2
@@ -249,7 +250,7 @@ def _table(
             "variant": np.asarray(variants.var_names[found].astype(str), dtype=object),
             "pos": pos,
             "distance": -distance if window["strand"] == "-" else distance,
-            "af": _frequency(variants)[found],
+            "af": frequency(variants)[found],
             "effect": effect.astype(np.float64),
         }
     )
