@@ -146,6 +146,22 @@ def test_kmer_counts(client, tmp_path):
     np.testing.assert_array_equal(np.asarray(counted.var["pmi"]), np.asarray(expected.var["pmi"]))
 
 
+def test_linear_models_of_expression(client, tmp_path):
+    import dask.array as da
+    from made_people import cohort
+
+    expected, lazy_one = cohort(tmp_path)[0], cohort(tmp_path)[0]
+    options = {"model": ["top1", "enet", "blup"]}
+    ol.tl.twas(expected, **options)
+    geno = lazy_one.mod["geno"]
+    geno.X = da.from_array(geno.X.toarray(), chunks=(10, -1))
+    ol.tl.twas(lazy_one, **options)
+    for m in options["model"]:
+        np.testing.assert_allclose(
+            lazy_one["rna"].layers[f"twas_{m}"], expected["rna"].layers[f"twas_{m}"], atol=1e-5
+        )
+
+
 def test_work_is_done_by_the_workers_and_its_errors_come_back(client):
     import os
 

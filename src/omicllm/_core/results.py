@@ -39,6 +39,8 @@ class Result:
         Further entries of ``uns[root]``.
     key_added
         Replaces the root.
+    mod
+        Modality it is written to, where a verb writes to several.
     """
 
     verb: str
@@ -46,6 +48,7 @@ class Result:
     params: Mapping[str, Any]
     arrays: Mapping[str, Any] = field(default_factory=dict)
     key_added: str | None = None
+    mod: str | None = None
 
 
 def write(
@@ -63,20 +66,24 @@ def write(
     results
         One per verb that has something to say.
     mod
-        Modality of a MuData.
+        Modality of a MuData, for results that do not name their own.
     copy
         Return a changed copy (a backed object is read into memory) and leave `data` alone.
     """
     for result in results:
         _check_declared(result)
     out = _copied(data) if copy else data
-    adata = out if mod is None else out.mod[mod]
-    if adata.is_view:
-        # A view has no slots of its own; anndata would do this at the first assignment, and warn.
-        adata._init_as_actual(adata.to_memory() if adata.isbacked else adata.copy())
+    targets = []
+    for result in results:
+        name = result.mod or mod
+        targets.append(out if name is None else out.mod[name])
+        if targets[-1].is_view:
+            # A view has no slots of its own; anndata would do this at assignment, and warn.
+            view = targets[-1]
+            view._init_as_actual(view.to_memory() if view.isbacked else view.copy())
     done: list[tuple[Any, str, Any]] = []
     try:
-        for result in results:
+        for result, adata in zip(results, targets, strict=True):
             _write_one(adata, result, done)
     except BaseException:
         for target, key, old in reversed(done):

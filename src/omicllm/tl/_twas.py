@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from omicllm._core import checks, docs, results
+from omicllm._core import blocks, checks, docs, results
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger, progress
 from omicllm.stats.people import agreement
@@ -183,12 +183,30 @@ def twas(
     models = tables["summary"]["model"].tolist()
     params = {"model": models, "layer": layer, **settings, "split_key": split_key, "rna": rna,
               "geno": geno}  # fmt: skip
-    target = mdata.copy() if copy else mdata
-    of_rna = results.Result("tl.twas", values, params, tables, key_added)
-    of_geno = results.Result("tl.twas", varm, params, {"genes": genes}, key_added)
-    results.write(target, of_rna, mod=rna)
-    results.write(target, of_geno, mod=geno)
-    return target if copy else None
+    of_rna = results.Result("tl.twas", values, params, tables, key_added, rna)
+    of_geno = results.Result("tl.twas", varm, params, {"genes": genes}, key_added, geno)
+    return results.write(mdata, of_rna, of_geno, copy=copy)
+
+
+def _one_gene(
+    windows: list[tuple[np.ndarray, np.ndarray]], y: np.ndarray, train: np.ndarray,
+    test: np.ndarray, rng: np.random.Generator, how: linear.Settings,
+) -> tuple[list[Any], Any]:  # fmt: skip
+    """Models of one gene in every window, and the heritability in the last.
+
+    Per window: variants, r within the training people by model (with several windows), and by
+    model the fit, everybody's prediction and r over the test people.
+    """
+    tried, estimate = [], None
+    for at, dosage in windows:
+        inner = linear.held_out_r(dosage[train], y[train], how, rng) if len(windows) > 1 else {}
+        fits, estimate = linear.fit_gene(dosage[train], y[train], how, rng)
+        kept = {}
+        for m, fit in fits.items():
+            predicted = fit.predict(dosage)
+            kept[m] = fit, predicted, agreement(predicted[test], y[test])[0]
+        tried.append((at, inner, kept))
+    return tried, estimate
 
 
 def _lengths(window: int | Sequence[int] | None) -> list[int | None]:
@@ -220,30 +238,29 @@ def _fitted(
     seen = np.zeros(n_genes, dtype=np.int32)
     effects: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {m: [] for m in how.models}
     rows: list[tuple[Any, ...]] = []
+    tasks = (
+        (
+            [genotypes.of_gene(g, cohort.train[:, g], how.min_af, w) for w in range(len(lengths))],
+            cohort.Y[:, g], cohort.train[:, g], cohort.test[:, g], stream,
+        )
+        for g, stream in enumerate(rng.spawn(n_genes))
+    )  # fmt: skip
+    found = blocks.run(_one_gene, tasks, how, lazy=genotypes.lazy)
     for g in progress(range(n_genes), what="TWAS", show_progress=show_progress):
-        train, test, y = cohort.train[:, g], cohort.test[:, g], cohort.Y[:, g]
-        best: dict[str, tuple[float, int]] = {}
-        kept: dict[str, Any] = {}
-        for w, length in enumerate(lengths):
-            at, dosage = genotypes.of_gene(g, train, how.min_af, w)
-            inner = linear.held_out_r(dosage[train], y[train], how, rng) if sweep else {}
-            fits, estimate = linear.fit_gene(dosage[train], y[train], how, rng)
-            for m, fit in fits.items():
-                predicted = fit.predict(dosage)
-                r = agreement(predicted[test], y[test])[0]
-                score = inner.get(m, 0.0)
-                rows.append((cohort.genes[g], m, length, len(at), score, r, False))
-                # Of equals the shortest: it asks for the least.
-                if m not in best or score > best[m][0]:
-                    best[m] = (score, len(rows) - 1)
-                    kept[m] = at, fit, predicted, r, length
-        seen[g] = len(at)  # the longest window is the last
+        tried, estimate = next(found)
+        seen[g] = len(tried[-1][0])  # the longest window is the last
         if estimate is not None:
             columns["h2"][g], columns["h2_se"][g] = estimate.h2, estimate.se
             columns["h2_pval"][g] = estimate.pval
-        for m, (at, fit, predicted, r, length) in kept.items():
-            rows[best[m][1]] = (*rows[best[m][1]][:-1], True)
-            out[m][:, g], chosen[m][g] = predicted, length or 0
+        for m in how.models:
+            # Of equals the shortest: it asks for the least.
+            best = int(np.argmax([inner.get(m, 0.0) for _, inner, _ in tried]))
+            for w, (at, inner, fits) in enumerate(tried):
+                _, _, r = fits[m]
+                score = inner.get(m, 0.0)
+                rows.append((cohort.genes[g], m, lengths[w], len(at), score, r, w == best))
+            at, (fit, predicted, r) = tried[best][0], tried[best][2][m]
+            out[m][:, g], chosen[m][g] = predicted, lengths[best] or 0
             columns[f"{m}_intercept"][g], columns[f"{m}_pearson"][g] = fit.intercept, r
             if m == "bslmm":
                 columns["bslmm_rhat"][g] = fit.rhat

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from omicllm._core import checks, inputs, parts
+from omicllm._core.blocks import is_lazy
 from omicllm._core.log import logger
 from omicllm.genome import windows as arithmetic
 from omicllm.genome.fasta import require_contigs
@@ -58,13 +59,16 @@ class Genotypes:
         bool (n_variants,): variants the models may see.
     orders
         For each length of window, variants of each gene: functions of the gene's number.
+    lazy
+        The object is lazy: genes may be fitted on the caller's dask client.
     """
 
     def __init__(
         self, dosage: sparse.csc_matrix, missing: sparse.csc_matrix | None, usable: np.ndarray,
-        orders: Sequence[Any],
+        orders: Sequence[Any], *, lazy: bool = False,
     ) -> None:  # fmt: skip
         self.dosage, self.missing, self.usable, self.orders = dosage, missing, usable, orders
+        self.lazy = lazy
         self.n_total = dosage.shape[1]
 
     def of_gene(
@@ -149,7 +153,9 @@ def read_cohort(
         usable = np.array([len(r) == 1 and len(a) == 1 for r, a in zip(ref, alt, strict=True)])
         usable &= alt != "*"
     dosage = inputs.gene_major(variants.X).tocsr()[row].tocsc()
-    return Cohort(Y, train, test, genes), Genotypes(dosage, _missing(variants, row), usable, orders)
+    lazy = is_lazy(X) or is_lazy(variants.X)
+    genotypes = Genotypes(dosage, _missing(variants, row), usable, orders, lazy=lazy)
+    return Cohort(Y, train, test, genes), genotypes
 
 
 def _texts(variants: AnnData, column: str) -> np.ndarray:

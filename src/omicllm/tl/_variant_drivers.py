@@ -124,12 +124,9 @@ def variant_drivers(
         "alpha": alpha, "rna": rna, "geno": geno,
     }  # fmt: skip
     of_rna = {"var:{root}_n": counts}
-    target = mdata.copy() if copy else mdata
-    first = results.Result("tl.variant_drivers", of_rna, params, key_added=key_added)
-    second = results.Result("tl.variant_drivers", {}, params, {"table": table}, key_added)
-    results.write(target, first, mod=rna)
-    results.write(target, second, mod=geno)
-    return target if copy else None
+    first = results.Result("tl.variant_drivers", of_rna, params, {}, key_added, rna)
+    second = results.Result("tl.variant_drivers", {}, params, {"table": table}, key_added, geno)
+    return results.write(mdata, first, second, copy=copy)
 
 
 def genes_of_columns(variants: AnnData, key: str, n: int) -> list[str]:
