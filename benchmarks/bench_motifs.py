@@ -3,7 +3,10 @@
 Simulated: 1,000 sequences of 200 bases, 400 with the motif on either strand (exact, or drawn from
 a matrix), against 1,000 without; the same with labels shuffled. The baseline is the most enriched
 6-mer with its p value on the very sequences it was chosen on, corrected for the number of words,
-or not. Real sets: what is found on promoters and enhancers, with the held-out q value.
+or not. By a model: a tiny GeneMaskLM is fine-tuned on 400 sequences, half of which hold the motif,
+and the motif is sought by its attention and its attributions in 400 others, 30, 50 or 80 % of whose
+positives hold it; half of these are held out. Real sets: what is found on promoters and enhancers,
+with the held-out q value.
 """
 
 from __future__ import annotations
@@ -50,12 +53,61 @@ def best_word(adata) -> float:
     return float(hypergeom.sf(a - 1, len(y), a + b, y.sum()).min())
 
 
+def by_model(seeds: int) -> list[dict]:
+    """Runs in which attention, attributions and the plain search find the motif."""
+    rows = []
+    for seed in range(seeds):
+        train = planted(seed, n=200, k=200, length=60)
+        model = ol.model.GeneMaskLM(
+            k=4, d_model=32, n_layers=2, n_heads=2, d_ff=64, dropout=0.0, seed=seed
+        )
+        model.fit(
+            train.obs["sequence"].tolist(), train.obs["label"], max_epochs=20, batch_size=16,
+            lr=3e-3, rng=seed, show_progress=False,
+        )  # fmt: skip
+        for k in (60, 100, 160):
+            adata = planted(100 + seed, n=200, k=k, length=60)
+            adata.obs["new"] = np.arange(adata.n_obs) % 2 == 0
+            for method in ("denovo", "attention", "attribution"):
+                ol.tl.motifs(
+                    adata, method=method, model=None if method == "denovo" else model,
+                    held_out="new",
+                )  # fmt: skip
+                found = ol.get.motifs_df(adata)
+                hit = found["consensus"].isin([MOTIF, MOTIF[::-1].translate(COMPLEMENT)])
+                rows.append(
+                    {
+                        "method": method, "with motif": f"{k} of 200",
+                        "q": float(found["qval"].min()) if len(found) else 1.0,
+                        "exact": bool((hit & (found["qval"] < 0.01)).any()),
+                    }
+                )  # fmt: skip
+    import pandas as pd
+
+    return [
+        {
+            "method": method,
+            "with motif": share,
+            "runs": len(own),
+            "found, q < .01": int((own["q"] < 0.01).sum()),
+            "largest q": own["q"].max(),
+            "consensus exact": int(own["exact"].sum()),
+        }
+        for (method, share), own in pd.DataFrame(rows).groupby(["method", "with motif"], sort=False)
+    ]
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--shuffles", type=int, default=20)
+    parser.add_argument("--only-model", action="store_true")
     args = parser.parse_args()
+    table(by_model(args.seeds))
+    if args.only_model:
+        return
+    print()
     rows = []
     for name, sharpness in (("exact", 1.0), ("80 % a base", 0.8), ("60 % a base", 0.6)):
         q, words, row = [], [], {"planted": name, "runs": args.seeds}

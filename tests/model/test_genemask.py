@@ -190,11 +190,24 @@ def test_dnabert_folder(tmp_path):
     with torch.inference_mode():
         expected = lm.bert(input_ids=ids, attention_mask=ids != 0).last_hidden_state
         np.testing.assert_allclose(model.module.hidden(ids), expected, atol=1e-5)
+    one = ad.AnnData(obs=pd.DataFrame({"sequence": ["ACGTTAGA", "TTTACCAG"]}, index=["a", "b"]))
+    ol.tl.embed_sequences(one, model=tmp_path / "d", both_strands=False)
+    np.testing.assert_allclose(
+        one.obsm["X_genemask"], model.get_latent_representation(one), atol=1e-5
+    )
     with pytest.raises(ValueError, match="of 3-mers, not of 6-mers"):
         ol.model.GeneMaskLM.from_pretrained(tmp_path / "d", k=6)
     words = list(reversed(ol.genome.KmerTokenizer(3).vocabulary))
     (tmp_path / "d" / "vocab.txt").write_text("\n".join(words))
     with pytest.raises(ValueError, match="in another order"):
+        ol.model.GeneMaskLM.from_pretrained(tmp_path / "d")
+    (tmp_path / "d" / "vocab.txt").unlink()
+    (tmp_path / "d" / "config.json").write_text(json.dumps(told | {"vocab_size": 261}))
+    with pytest.raises(ValueError, match=r"that of 4-mers, but .* 69 tokens, those of 3-mers"):
+        ol.model.GeneMaskLM.from_pretrained(tmp_path / "d")
+    (tmp_path / "d" / "model.safetensors").unlink()
+    torch.save(lm.state_dict(), tmp_path / "d" / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"other shapes than config\.json says"):
         ol.model.GeneMaskLM.from_pretrained(tmp_path / "d")
     (tmp_path / "d" / "config.json").write_text(json.dumps(told | {"vocab_size": 30522}))
     with pytest.raises(ValueError, match="30522 tokens"):
@@ -223,6 +236,8 @@ def test_embeds_sequences_and_genes(trained, tmp_path):
     assert genes.varm["X_genemask"].shape == (3, 32)
     trunk = model.module.trunk
     assert isinstance(trunk, ol.nn.GenomeTrunk) and trunk.bin_size == 512
+    with pytest.raises(ValueError, match="'genemask' names no weights"):
+        ol.tl.embed_genes(genes, model="genemask")
     with pytest.raises(ValueError, match="shorter than a word of 3"):
         trunk.embed(np.array([[0, 1]]))
     with pytest.raises(TypeError, match="not one-hot"):
@@ -324,5 +339,7 @@ def test_another_k_is_refused_when_loading(tmp_path):
     other = json.loads((tmp_path / "m" / "model.json").read_text())
     other["init_params"]["k"] = 4
     (tmp_path / "m" / "model.json").write_text(json.dumps(other))
-    with pytest.raises(RuntimeError, match="size mismatch"):
+    with pytest.raises(
+        ValueError, match=r"of 4-mers \(261 tokens\), but its weights are for 69 .*of 3-mers"
+    ):
         ol.model.GeneMaskLM.load(tmp_path / "m")

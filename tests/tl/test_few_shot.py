@@ -126,6 +126,17 @@ def test_any_model_of_transformers():
     assert np.isfinite(table["accuracy"]).all()
 
 
+def test_folder_of_a_model(tmp_path):
+    model = ol.model.GeneMaskLM(k=3, d_model=16, n_layers=1, n_heads=2, d_ff=16)
+    model.save(tmp_path / "saved")
+    adata = made(n=30)
+    ol.tl.few_shot(adata, shots=10, n_draws=1, models=[tmp_path / "saved"], combine=False)
+    table = ol.get.few_shot_df(adata).set_index("model")
+    assert list(table.index) == ["composition", "position", "saved"]
+    with pytest.raises(ValueError, match="models must be one of 'kernels'"):
+        ol.tl.few_shot(adata, models=[tmp_path / "none"])
+
+
 def test_table(tmp_path):
     adata = made()
     before = adata.copy()

@@ -1,4 +1,4 @@
-"""R packages through rpy2: mclust, and the zero-inflated sampler of ZIM."""
+"""R packages through rpy2: mclust, the zero-inflated sampler of ZIM, and rGADEM's motifs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _PYTHON = "pip install 'omicllm[r]'"
+_R = "apt-get install --no-install-recommends r-base-core"
 _APT = {
     "mclust": "apt-get install --no-install-recommends r-base-core r-cran-mclust",
     "ZIM": "Rscript -e 'install.packages(\"ZIM\")'",
+    "rGADEM": 'Rscript -e \'install.packages("BiocManager"); BiocManager::install("rGADEM")\'',
 }
 
 _MCLUST = """
@@ -37,6 +39,18 @@ function(n, size, mean, zeros, seed) {
 }
 """
 
+_GADEM = """
+function(sequences, n_motifs, seed) {
+  old <- if (exists(".Random.seed", globalenv())) get(".Random.seed", globalenv()) else NULL
+  on.exit(if (!is.null(old)) assign(".Random.seed", old, globalenv()))
+  set.seed(seed)
+  given <- Biostrings::DNAStringSet(sequences)
+  names(given) <- as.character(seq_along(sequences))
+  found <- rGADEM::GADEM(given, seed = seed, nmotifs = n_motifs, verbose = FALSE)
+  if (length(found@motifList) == 0) list() else unname(rGADEM::getPWM(found))
+}
+"""
+
 
 @contextmanager
 def _library_path_kept() -> Iterator[None]:
@@ -52,13 +66,19 @@ def _library_path_kept() -> Iterator[None]:
             os.environ[name] = before
 
 
+def _commands(package: str) -> str:
+    """What to run where neither R nor rpy2 is there."""
+    own = _APT[package]
+    return f"{own} && {_PYTHON}" if own.startswith("apt") else f"{_R} && {_PYTHON} && {own}"
+
+
 def connect(package: str) -> Any:
     """Return ``rpy2.robjects`` with an R package loaded.
 
     Parameters
     ----------
     package
-        ``"mclust"`` or ``"ZIM"``.
+        ``"mclust"``, ``"ZIM"`` or ``"rGADEM"``.
 
     Raises
     ------
@@ -72,7 +92,7 @@ def connect(package: str) -> Any:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         msg = (
             f"R could not be started through rpy2 ({reason}). Install both with: "
-            f"{_APT['mclust']} && {_PYTHON}"
+            f"{_commands(package)}"
         )
         raise ImportError(msg) from error
     if not ro.r(f'nzchar(system.file(package = "{package}"))')[0]:
@@ -131,3 +151,29 @@ def zinb(n: int, *, size: float, mean: float, zeros: float, seed: int = 0) -> np
     ro = connect("ZIM")
     drawn = ro.r(_ZINB)(int(n), float(size), float(mean), float(zeros), int(seed))
     return np.array(drawn, dtype=np.float64)
+
+
+def gadem(sequences: Sequence[str], *, n_motifs: int, seed: int = 0) -> list[np.ndarray]:
+    """Motifs of a set of sequences by Bioconductor's rGADEM, in the order it reports them.
+
+    Parameters
+    ----------
+    sequences
+        Letters ACGTN.
+    n_motifs
+        Motifs at most.
+    seed
+        Of its genetic algorithm. R's random state is restored.
+
+    Returns
+    -------
+    float64 (width, 4) each: probabilities of A, C, G, T.
+
+    References
+    ----------
+    Li (2009), GADEM, doi:10.1089/cmb.2008.16TT; Droit et al., rGADEM (Bioconductor).
+    """
+    ro = connect("rGADEM")
+    found = ro.r(_GADEM)(ro.StrVector(list(sequences)), int(n_motifs), max(int(seed), 1))
+    matrices = [np.array(m, dtype=np.float64).reshape(4, -1, order="F") for m in found]
+    return [m.T / m.T.sum(axis=1, keepdims=True) for m in matrices]

@@ -173,6 +173,14 @@ class Genome:
 _COMPLEMENT = str.maketrans("ACGTRYKMBDHV", "TGCAYRMKVHDB")
 
 
+def fetch_padded(genome: Genome, chrom: str, start: int, end: int) -> str:
+    """Bases of a window that may reach past the ends of its contig, N there."""
+    low, high = max(0, start), min(end, genome.lengths[chrom])
+    if high <= low:
+        return "N" * (end - start)
+    return "N" * (low - start) + genome.fetch(chrom, low, high) + "N" * (end - high)
+
+
 def require_contigs(
     wanted: Iterable[str], available: Iterable[str], *, where: str, argument: str = ""
 ) -> None:

@@ -98,10 +98,12 @@ class KernelClassifier:
         parts = _parts(codes[sample], rng)
         views: dict[str, Any] = {name: VIEWS[name]() for name in self.views}
         views |= {name: Features(embed) for name, embed in self.features.items()}
-        kernels = {name: view.fit(sequences) for name, view in views.items()}
+        kernels = {name: view.fit(sequences, codes) for name, view in views.items()}
+        few = [sequences[i] for i in sample]
         left_out = np.stack(
-            [_left_out(K[np.ix_(sample, sample)], codes[sample], parts, self.C)
-             for K in kernels.values()]
+            [_left_out(_kernels(views[name], K[np.ix_(sample, sample)], few, codes[sample]),
+                       codes[sample], parts, self.C)
+             for name, K in kernels.items()]
         )  # fmt: skip
         given = _aligned_prior(sequences, codes)
         prior = np.array([given * _PLACED.get(name, 0.0) for name in views])
@@ -176,7 +178,28 @@ def _parts(codes: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
     return rounds
 
 
-def _left_out(K: np.ndarray, codes: np.ndarray, rounds: list[np.ndarray], C: float) -> np.ndarray:
+def _kernels(
+    view: Any, K: np.ndarray, sequences: Sequence[str], codes: np.ndarray
+) -> Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Function from rows to learn from, and rows left out, to kernels of both with the former.
+
+    A kernel that depends on labels is made again, so that it has not seen those left out.
+    """
+
+    def parts(rows: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if not view.uses_labels:
+            return K[np.ix_(rows, rows)], K[np.ix_(held, rows)]
+        own = type(view)()
+        learnt = own.fit([sequences[i] for i in rows], codes[rows])
+        return learnt, own.between([sequences[i] for i in held])
+
+    return parts
+
+
+def _left_out(
+    kernels: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
+    codes: np.ndarray, rounds: list[np.ndarray], C: float,
+) -> np.ndarray:  # fmt: skip
     """Scores of each sequence by regressions that did not see it (n, n_classes)."""
     out = np.zeros((len(codes), int(codes.max()) + 1))
     for part in rounds:
@@ -184,8 +207,8 @@ def _left_out(K: np.ndarray, codes: np.ndarray, rounds: list[np.ndarray], C: flo
             rows, held = np.flatnonzero(part != p), np.flatnonzero(part == p)
             if len(np.unique(codes[rows])) < out.shape[1]:
                 continue  # a class with one sequence: nothing to learn from
-            regression = _Regression(C).fit(K[np.ix_(rows, rows)], codes[rows])
-            out[held] += regression.scores(K[np.ix_(held, rows)])
+            learnt, new = kernels(rows, held)
+            out[held] += _Regression(C).fit(learnt, codes[rows]).scores(new)
     return out / len(rounds)
 
 

@@ -35,7 +35,8 @@ from omicllm.genome.kmers import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_SEED = 6
+#: Bases of a seed.
+SEED = 6
 #: Base numbers (A, T, C, G) in alphabetical order, the order of published matrices.
 ALPHABETICAL = np.array([BASES.index(b) for b in "ACGT"])
 #: Score of an unknown base: no site lies on one.
@@ -157,8 +158,8 @@ def find_motifs(
     Motifs in the order found.
     """
     codes = codes.copy()  # sites are erased here
-    learn, test = ~held_out, held_out
-    background = _background(codes[learn], both_strands=both_strands)
+    learn = ~held_out
+    background = background_of(codes[learn], both_strands=both_strands)
     motifs: list[Motif] = []
     while len(motifs) < n_motifs:
         own, label = codes[learn], positive[learn]
@@ -171,18 +172,35 @@ def find_motifs(
                 best = grown
         if best is None or best[0] <= 0:
             break
-        _, log_odds, threshold = best
-        sites = best_sites(codes, log_odds, both_strands=both_strands)
-        hit = sites.score >= threshold
-        found = [int((hit & part & side).sum()) for part in (learn, test)
-                 for side in (positive, ~positive)]  # fmt: skip
-        pval = enrichment(found[2], int((test & positive).sum()), found[3],
-                          int((test & ~positive).sum()))  # fmt: skip
-        matrix = np.exp(log_odds) * background
-        matrix = (matrix / matrix.sum(axis=1, keepdims=True))[:, ALPHABETICAL]
-        motifs.append(Motif(matrix, log_odds, threshold, tuple(found), pval))  # type: ignore[arg-type]
-        _erase(codes, log_odds, threshold, both_strands=both_strands)
+        motif = judged(
+            codes, positive, held_out, best[1], background, threshold=best[2],
+            both_strands=both_strands,
+        )  # fmt: skip
+        motifs.append(motif)
+        erase(codes, motif.log_odds, motif.threshold, both_strands=both_strands)
     return motifs
+
+
+def judged(
+    codes: np.ndarray, positive: np.ndarray, held_out: np.ndarray, log_odds: np.ndarray,
+    background: np.ndarray, *, threshold: float | None = None, both_strands: bool = True,
+) -> Motif:  # fmt: skip
+    """Count the sequences with a site in both halves, and test those held out.
+
+    Without a threshold, it is the one that separates the sets best in the discovery half.
+    """
+    score = best_sites(codes, log_odds, both_strands=both_strands).score
+    learn, test = ~held_out, held_out
+    if threshold is None:
+        threshold = best_threshold(score[learn & positive], score[learn & ~positive])[1]
+    hit = score >= threshold
+    found = [int((hit & part & side).sum()) for part in (learn, test)
+             for side in (positive, ~positive)]  # fmt: skip
+    pval = enrichment(found[2], int((test & positive).sum()), found[3],
+                      int((test & ~positive).sum()))  # fmt: skip
+    matrix = np.exp(log_odds) * background
+    matrix = (matrix / matrix.sum(axis=1, keepdims=True))[:, ALPHABETICAL]
+    return Motif(matrix, log_odds, threshold, tuple(found), pval)  # type: ignore[arg-type]
 
 
 def enrichment(a: int, n: int, b: int, m: int) -> float:
@@ -217,7 +235,8 @@ def _scores(codes: np.ndarray, log_odds: np.ndarray, *, both_strands: bool) -> n
     return out
 
 
-def _background(codes: np.ndarray, *, both_strands: bool) -> np.ndarray:
+def background_of(codes: np.ndarray, *, both_strands: bool) -> np.ndarray:
+    """Share of each base by number."""
     count = np.bincount(codes[codes < UNKNOWN], minlength=4) + 1.0
     if both_strands:
         count = count + count[COMPLEMENT[:4]]
@@ -243,18 +262,18 @@ def _seeds(
 
     edge = np.full((len(codes), 1), UNKNOWN, dtype=np.uint8)
     flat = np.concatenate([codes, edge], axis=1).ravel()
-    number = kmer_numbers(flat, _SEED)
+    number = kmer_numbers(flat, SEED)
     row = np.arange(len(number)) // (codes.shape[1] + 1)
-    words = np.stack([base_codes(w) for w in kmer_names(_SEED)])
-    name = np.arange(4**_SEED)
+    words = np.stack([base_codes(w) for w in kmer_names(SEED)])
+    name = np.arange(4**SEED)
     if both_strands:
-        other = np.array([kmer_numbers(reverse_complement(w), _SEED)[0] for w in words])
+        other = np.array([kmer_numbers(reverse_complement(w), SEED)[0] for w in words])
         name = np.minimum(name, other)
     known = number >= 0
-    pairs = np.unique(row[known] * 4**_SEED + name[number[known]])
-    row, word = np.divmod(pairs, 4**_SEED)
-    a = np.bincount(word[label[row]], minlength=4**_SEED)
-    b = np.bincount(word[~label[row]], minlength=4**_SEED)
+    pairs = np.unique(row[known] * 4**SEED + name[number[known]])
+    row, word = np.divmod(pairs, 4**SEED)
+    a = np.bincount(word[label[row]], minlength=4**SEED)
+    b = np.bincount(word[~label[row]], minlength=4**SEED)
     score = _separation(a, int(label.sum()), b, int((~label).sum()))
     order = np.argsort(-score, kind="stable")[:n_seeds]
     p = chi2.sf(2 * np.maximum(score[order], 0), 1) / 2 * len(np.unique(name))
@@ -266,19 +285,19 @@ def _grown(
     *, both_strands: bool, n_steps: int,
 ) -> tuple[float, np.ndarray, float]:  # fmt: skip
     """Separation, log odds and threshold of the best matrix grown from a word."""
-    flank = max(0, width - _SEED)
+    flank = max(0, width - SEED)
     left = flank // 2
-    start = np.tile(background, (_SEED + flank, 1))
-    start[left : left + _SEED] = 0.2 * background
-    start[np.arange(left, left + _SEED), word] += 0.8
+    start = np.tile(background, (SEED + flank, 1))
+    start[left : left + SEED] = 0.2 * background
+    start[np.arange(left, left + SEED), word] += 0.8
     share, matrix = 0.5, start
     best = (-1.0, np.log(matrix / background), 0.0)
     for _ in range(n_steps):
         matrix, share = _step(codes[label], matrix, share, background, both_strands=both_strands)
-        trimmed = _trimmed(matrix, background)
+        trimmed = informative(matrix, background)
         log_odds = np.log(trimmed / background)
         score = best_sites(codes, log_odds, both_strands=both_strands).score
-        value, threshold = _threshold(score[label], score[~label])
+        value, threshold = best_threshold(score[label], score[~label])
         if value > best[0]:
             best = (value, log_odds, threshold)
     return best
@@ -308,7 +327,8 @@ def _step(
     )
 
 
-def _trimmed(matrix: np.ndarray, background: np.ndarray) -> np.ndarray:
+def informative(matrix: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """Probabilities by base number without ends that say little."""
     bits = (matrix * np.log2(matrix / background)).sum(axis=1)
     kept = np.flatnonzero(bits >= _LEAST_BITS)
     if len(kept) < 2 or kept[-1] - kept[0] < 4:
@@ -316,7 +336,7 @@ def _trimmed(matrix: np.ndarray, background: np.ndarray) -> np.ndarray:
     return matrix[kept[0] : kept[-1] + 1]
 
 
-def _threshold(positives: np.ndarray, negatives: np.ndarray) -> tuple[float, float]:
+def best_threshold(positives: np.ndarray, negatives: np.ndarray) -> tuple[float, float]:
     """Score that separates the sets best, and how well."""
     tried = np.unique(positives[positives > _NEVER / 2])
     if not len(tried):
@@ -328,9 +348,7 @@ def _threshold(positives: np.ndarray, negatives: np.ndarray) -> tuple[float, flo
     return float(value[best]), float(tried[best])
 
 
-def _erase(
-    codes: np.ndarray, log_odds: np.ndarray, threshold: float, *, both_strands: bool
-) -> None:
+def erase(codes: np.ndarray, log_odds: np.ndarray, threshold: float, *, both_strands: bool) -> None:
     """Make every site unknown, in place."""
     score = _scores(codes, log_odds, both_strands=both_strands)
     seq, at = np.nonzero(score >= threshold)

@@ -1,7 +1,8 @@
 """Likeness of sequences: by the words in them, by words in regions, and by words at positions.
 
 Each class is fitted to training sequences (which fixes scales and, for positions, the common
-width) and then gives kernels: 1 for equal, towards 0 for unlike sequences.
+width) and then gives kernels: 1 for equal, towards 0 for unlike sequences. Positions are weighted
+by how far classes differ there, so their kernel depends on the labels of the training sequences.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Rows whose kernel is computed at once.
 _BLOCK = 2048
+#: Weight of a place: 1 up to so large a statistic, then rising by up to `_RISE`, half at `_HALF`.
+_NO_SIGN, _RISE, _HALF = 1.5, 20.0, 10.0
 
 
 class Gaussian:
@@ -27,14 +30,15 @@ class Gaussian:
     squared distance of 2), so each counts alike, whatever its size.
     """
 
+    uses_labels = False
     _fitted: list[tuple[np.ndarray, float]]
 
     def blocks(self, sequences: Sequence[str]) -> list[tuple[float, np.ndarray]]:
         """Weight and features (n, d) of each block; weights add up to 1."""
         raise NotImplementedError
 
-    def fit(self, sequences: Sequence[str]) -> np.ndarray:
-        """Kernel of the training sequences (n, n)."""
+    def fit(self, sequences: Sequence[str], codes: np.ndarray | None = None) -> np.ndarray:
+        """Kernel of the training sequences (n, n); class numbers `codes` are not used."""
         blocks = self.blocks(sequences)
         self._fitted = []
         for _, X in blocks:
@@ -120,15 +124,28 @@ class Regions(Words):
 class Positions:
     """Words of 1 to 4 bases (3 in long sequences) that stand at the same place.
 
-    The weighted-degree kernel (Raetsch and Sonnenburg 2004) with equal weights: the share of
-    words in common; mean of its second and third power, so that combinations of places count.
-    Sequences are aligned at their centres.
+    A weighted-degree kernel (Raetsch and Sonnenburg 2004): the share of words in common, mean of
+    its second and third power, so that combinations of places count. Sequences are aligned at
+    their centres. A word counts by the mean weight of its places, which is 1 + 20 e / (10 + e), e
+    being by how far the chi-square statistic of bases against classes (per degree of freedom,
+    smoothed over neighbours) exceeds 1.5: places that classes do not differ at keep a part, since
+    they may tell together. Without class numbers all places weigh the same.
     """
 
-    def fit(self, sequences: Sequence[str]) -> np.ndarray:
-        """Kernel of the training sequences (n, n)."""
+    uses_labels = True
+
+    def fit(self, sequences: Sequence[str], codes: np.ndarray | None = None) -> np.ndarray:
+        """Kernel of the training sequences (n, n), given their class numbers."""
         self._width = min(map(len, sequences))
         self._k = 4 if self._width <= 200 else 3
+        place = np.ones(self._width)
+        if codes is not None:
+            place = _place_weights(aligned_codes(sequences, self._width)[:, :-1], codes)
+        words = [
+            np.array([place[i : i + j].mean() for i in range(self._width)]).repeat(4**j)
+            for j in range(1, self._k + 1)
+        ]
+        self._weights = np.sqrt(np.concatenate(words))
         self._train = self._features(sequences)
         self._size = self._norm(self._train)
         return self._kernel(self._train)
@@ -138,16 +155,36 @@ class Positions:
         return self._kernel(self._features(sequences))
 
     def _features(self, sequences: Sequence[str]) -> Any:
-        return position_words(aligned_codes(sequences, self._width), self._k)
+        words = position_words(aligned_codes(sequences, self._width), self._k)
+        words.data = self._weights[words.indices]
+        return words
 
     @staticmethod
     def _norm(X: Any) -> np.ndarray:
-        return np.sqrt(np.maximum(np.asarray(X.sum(axis=1)).ravel(), 1))
+        squared = np.asarray(X.multiply(X).sum(axis=1)).ravel()
+        return np.sqrt(np.where(squared > 0, squared, 1.0))
 
     def _kernel(self, X: Any) -> np.ndarray:
         shared = np.asarray((X @ self._train.T).todense(), dtype=np.float64)
         share = shared / self._norm(X)[:, None] / self._size
         return (share**2 + share**3) / 2
+
+
+def _place_weights(bases: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Weight of each place (width,), mean 1, from base numbers (n, width) and class numbers."""
+    one_hot = bases[:, :, None] == np.arange(4)
+    total = one_hot.sum(axis=0)
+    classes, size = np.unique(codes, return_counts=True)
+    statistic = np.zeros(bases.shape[1])
+    for c, n in zip(classes, size, strict=True):
+        expected = total * (n / len(codes))
+        seen = one_hot[codes == c].sum(axis=0)
+        statistic += ((seen - expected) ** 2 / np.maximum(expected, 0.5)).sum(axis=1)
+    ratio = statistic / (3 * max(len(classes) - 1, 1))
+    smooth = np.convolve(np.pad(ratio, 1, mode="edge"), [0.25, 0.5, 0.25], mode="valid")
+    excess = np.maximum(smooth - _NO_SIGN, 0)
+    weight = 1 + _RISE * excess / (_HALF + excess)
+    return weight / weight.mean()
 
 
 class Features(Gaussian):

@@ -11,6 +11,7 @@ from omicllm._core import rng as rngs
 from omicllm.genome.kmers import KmerTokenizer
 from omicllm.model._base import OmicModel
 from omicllm.model._genemask_pretrained import GeneMaskPretrained
+from omicllm.model._genemask_scores import GeneMaskScores
 from omicllm.model._genemask_settings import PRESETS
 from omicllm.model._genemask_training import GeneMaskTraining
 from omicllm.nn.kmer_bert import KmerBert
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-class GeneMaskLM(GeneMaskTraining, GeneMaskPretrained, OmicModel):
+class GeneMaskLM(GeneMaskTraining, GeneMaskScores, GeneMaskPretrained, OmicModel):
     """A BERT on k-mers, pretrained by span masking and fine-tuned to classify sequences.
 
     Parameters

@@ -75,7 +75,8 @@ def few_shot(
     ax.minorticks_off()
     ax.set_xlabel("training sequences per class")
     ax.set_ylabel(_NAMES[score])
-    ax.legend(frameon=False, fontsize=8)
+    # Beside the axes: curves of several models leave no corner free.
+    ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     return finish(ax, show=show)

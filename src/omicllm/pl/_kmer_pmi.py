@@ -72,7 +72,10 @@ def kmer_pmi(
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     n_words = min(n_words, len(names) // 2)
     if n_words:
-        style = {"fontsize": 7, "family": "monospace", "transform": ax.transAxes}
+        ground = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        style = {
+            "fontsize": 7, "family": "monospace", "transform": ax.transAxes, "bbox": ground,
+        }  # fmt: skip
         ax.text(0.05, 0.42, "\n".join(["first:", *names[:n_words]]), va="top", **style)
         ax.text(0.78, 0.95, "\n".join(["last:", *names[-n_words:]]), va="top", **style)
     ax.set_xlabel("rank")

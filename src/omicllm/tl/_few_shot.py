@@ -71,6 +71,8 @@ def few_shot(
           :class:`omicllm.model.GeneMaskLM` is fine-tuned in this way.
         - a :class:`omicllm.nn.GenomeTrunk`, such as a model of transformers in
           :class:`omicllm.nn.TransformersTrunk`: kernel logistic regression on its embeddings.
+        - the folder of a saved GeneMaskLM, of a DNABERT checkpoint, or of another model of
+          transformers.
     combine
         Compare each language model a second time, as ``<name>+kernels``: its embeddings (before
         fine-tuning) as one more view of ``"kernels"``.

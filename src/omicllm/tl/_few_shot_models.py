@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,9 +41,11 @@ def compared(models: Any, *, combine: bool) -> dict[str, tuple[Any, bool]]:
         out[name] = (model, False)
 
     for name, model in _named(models):
-        if isinstance(model, str):
-            checks.one_of("models", model, NAMED)
-            add(name, NAMED[model])
+        if isinstance(model, (str, Path)) and Path(model).is_dir():
+            model = _opened(Path(model))
+        if isinstance(model, (str, Path)):
+            checks.one_of("models", str(model), NAMED)
+            add(name, NAMED[str(model)])
             continue
         lacks = [m for m in ("fit", "predict_proba") if not callable(getattr(model, m, None))]
         embed = None if isinstance(model, type) else _embedder(model)
@@ -71,9 +74,20 @@ def _named(models: Any) -> list[tuple[str, Any]]:
     if isinstance(models, Mapping):
         return [(str(name), model) for name, model in models.items()]
     given = list(models) if isinstance(models, (list, tuple)) else [models]
-    return [
-        (m if isinstance(m, str) else getattr(m, "__name__", type(m).__name__), m) for m in given
-    ]
+    return [(_name(m), m) for m in given]
+
+
+def _name(model: Any) -> str:
+    if isinstance(model, (str, Path)):
+        return Path(model).name if Path(model).is_dir() else str(model)
+    return getattr(model, "__name__", type(model).__name__)
+
+
+def _opened(folder: Path) -> Any:
+    """The model of a folder: one of this package, in DNABERT's layout, or of transformers."""
+    from omicllm.tl._sequence_models import model_of
+
+    return model_of(folder)
 
 
 def _embedder(model: Any) -> Callable[[list[str]], np.ndarray] | None:

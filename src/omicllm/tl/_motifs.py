@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -10,32 +11,33 @@ import pandas as pd
 from omicllm._core import checks, docs, inputs, results
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger
+from omicllm.genome import motif_regions as regions
 from omicllm.genome import motifs as search
 from omicllm.pp._sequences import sequences_of
 from omicllm.stats.multiple_tests import benjamini_hochberg
+from omicllm.tl import _motif_tables as tables
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from anndata import AnnData
     from mudata import MuData
 
-COLUMNS = (
-    "motif", "consensus", "width", "positives", "negatives", "share_positive", "share_negative",
-    "pval", "qval", "sites", "match", "match_pval",
-)  # fmt: skip
 #: Fewest sequences of a set.
 _FEWEST = 10
+#: Attributions are high above this quantile of those of the other classes.
+_HIGH = 0.95
+METHODS = ("denovo", "attention", "attribution", "rgadem", "scan")
 
 
 @docs.fill()
 def motifs(
     adata: AnnData | MuData,
     *,
-    method: Literal["denovo", "scan"] = "denovo",
+    method: Literal["denovo", "attention", "attribution", "rgadem", "scan"] = "denovo",
     labels_key: str | None = "label",
     positive: Any = None,
     sequence_key: str = "sequence",
+    model: Any = None,
+    held_out: str | None = None,
     n_motifs: int = 5,
     width: int = 12,
     both_strands: bool = True,
@@ -49,17 +51,25 @@ def motifs(
 ) -> AnnData | MuData | None:
     """Find motifs that one class of sequences holds more often than the others.
 
-    ``"denovo"`` searches half of the sequences, and tests what it found on the other half, where
-    nothing is chosen any more: motif, threshold and number of motifs come from the first. So the
-    p values hold, whatever was tried. ``"scan"`` looks for the motifs of a database and tests
-    them on all sequences.
+    Motifs are sought in half of the sequences, and tested on the other half, where nothing is
+    chosen any more: motif, threshold and number of motifs come from the first. So the p values
+    hold, whatever was tried. Only ``"scan"`` takes motifs from a database and tests them on all
+    sequences.
 
     Parameters
     ----------
     adata
         Annotated data with one sequence per observation, or a MuData with `mod`.
     method
-        ``"denovo"`` or ``"scan"`` (needs `database`).
+        - ``"denovo"``: words that separate the classes, grown by expectation maximisation
+          (:func:`omicllm.genome.motifs.find_motifs`).
+        - ``"attention"``: regions that a fine-tuned `model` attends to, as in DNABERT: their words
+          that are enriched in the class, aligned into matrices.
+        - ``"attribution"``: the same from regions that its score of the class rests on, by
+          integrated gradients.
+        - ``"rgadem"``: Bioconductor's rGADEM on the positive sequences of the discovery half;
+          needs R with rGADEM, and rpy2 (extra ``r``).
+        - ``"scan"``: the motifs of a `database`.
     labels_key
         Column of `obs` with classes; observations without a label are left out. None compares all
         sequences with shuffled ones that have the same pairs of neighbouring bases.
@@ -68,18 +78,25 @@ def motifs(
         order (1 of 0 and 1) when None.
     sequence_key
         Column of `obs` with sequences.
+    model
+        A :class:`omicllm.model.GeneMaskLM` that was trained to classify these sequences, or the
+        folder it was saved to, for ``"attention"`` and ``"attribution"``.
+    held_out
+        Column of `obs` that is true for the sequences to take p values from; a random half when
+        None. With a `model`, name those that it was not trained on.
     n_motifs
-        Motifs sought, at most. The search ends earlier when no word of six bases is enriched with
-        a p value of .05, corrected for the number of words.
+        Motifs sought, at most. The search ends earlier when no word of six bases is enriched:
+        p value of .05, corrected for the number of words; for words of regions a false discovery
+        rate of .005, and three regions that hold it.
     width
-        Widest motif, 6 to 30.
+        Widest motif, 6 to 30; rGADEM has widths of its own.
     both_strands
         Look at the other strand too.
     max_sequences
         Sequences of each set, at most (drawn at random); None for all.
     database
-        MEME-format file. With ``"denovo"``, the most similar motif of it is named; needs memelite
-        (extra ``motif``).
+        MEME-format file, for ``"scan"``. With other methods the most similar motif of it is
+        named. Needs memelite (extra ``motif``).
     scan_pval
         p value of a site in ``"scan"``.
     {rng}
@@ -108,23 +125,29 @@ def motifs(
     Raises
     ------
     KeyError
-        No such column or class.
+        No such column or class, or a class that `model` does not know.
+    TypeError
+        A `model` that scores no bases.
     ValueError
         A sequence that is missing, short or holds other letters than ACGTN; under ten sequences
-        in a set; ``"scan"`` without `database`.
+        in a set; ``"scan"`` without `database`, ``"attention"`` or ``"attribution"`` without
+        `model` or labels; a side of `held_out` without a class.
+    RuntimeError
+        A `model` without a classifier.
     ImportError
-        `database` without memelite.
+        `database` without memelite, ``"rgadem"`` without R, rGADEM or rpy2.
 
     Notes
     -----
-    Identical sequences are kept in one half. Sequences that overlap without being identical may
-    still fall on both sides and make p values too small: remove them first. Classes that differ in
-    composition or length differ in words too: such "motifs" are real differences, but not binding
-    sites. Read the results with :func:`omicllm.get.motifs_df`, draw them with
+    Identical sequences are kept in one half, unless `held_out` says otherwise. Sequences that
+    overlap without being identical may still fall on both sides and make p values too small:
+    remove them first. The same happens when a model was trained on held-out sequences. Classes
+    that differ in composition or length differ in words too: such "motifs" are real differences,
+    but not binding sites. Read the results with :func:`omicllm.get.motifs_df`, draw them with
     :func:`omicllm.pl.motif_logo`.
     """
     source = inputs.resolve(adata, mod)
-    checks.one_of("method", method, ("denovo", "scan"))
+    checks.one_of("method", method, METHODS)
     checks.whole_number("n_motifs", n_motifs)
     checks.whole_number("width", width, at_least=6)
     if width > 30:
@@ -139,26 +162,43 @@ def motifs(
     sequences = sequences_of(source, sequence_key, min_bases=6)
     generator = rngs.generator(rng)
     rows, label, positive = _sets(source, labels_key, positive, max_sequences, generator)
+    reader = _reader(model, method, labels_key, warn=held_out is None)
     known = _known(database)
     codes = search.padded([sequences[i] for i in rows])
     if labels_key is None:
         codes, label = _with_shuffled(codes, generator)
     names = np.asarray(source.obs_names, dtype=object)[rows]
-    if method == "denovo":
-        held = search.halves(codes, label, generator)
-        found = search.find_motifs(
-            codes, label, held, n_motifs=n_motifs, width=min(width, codes.shape[1]),
-            both_strands=both_strands,
-        )  # fmt: skip
-        matrices = [m.matrix for m in found]
-        table, sites = _denovo(found, codes, label, held, names, both_strands=both_strands)
-        if known and found:
-            _match(table, matrices, known, both_strands=both_strands)
-    else:
+    if method == "scan":
         matrices = list(known.values())
-        table, sites = _scan(known, codes, label, names, scan_pval, both_strands=both_strands)
+        table, sites = tables.scanned_table(
+            known, codes, label, names, scan_pval, both_strands=both_strands
+        )
         order = np.argsort(table["pval"].to_numpy(), kind="stable")
         table, matrices = table.iloc[order], [matrices[i] for i in order]
+    else:
+        held = _held_out(source, held_out, rows, label)
+        if held is None:
+            held = search.halves(codes, label, generator)
+        search_in: dict[str, Any] = {"n_motifs": n_motifs, "both_strands": both_strands}
+        if method == "denovo":
+            found = search.find_motifs(
+                codes, label, held, width=min(width, codes.shape[1]), **search_in
+            )
+        elif method == "rgadem":
+            found = _by_rgadem(sequences, rows, codes, label, held, generator, **search_in)
+        else:
+            high = _regions(
+                reader, method, positive, [sequences[i] for i in rows], label, held, codes.shape[1]
+            )
+            found = regions.motifs_of_regions(
+                codes, label, held, high, width=min(width, codes.shape[1]), **search_in
+            )
+        matrices = [m.matrix for m in found]
+        table, sites = tables.tested_table(
+            found, codes, label, held, names, both_strands=both_strands
+        )
+        if known and found:
+            tables.add_matches(table, matrices, known, both_strands=both_strands)
     if not len(table):
         logger.warning("no word is enriched in the sequences: no motif was found")
     table["qval"] = benjamini_hochberg(table["pval"].to_numpy(dtype=np.float64))
@@ -168,11 +208,15 @@ def motifs(
         {
             "method": method, "labels_key": labels_key,
             "positive": None if positive is None else str(positive), "sequence_key": sequence_key,
+            "model": None if model is None else type(reader).__name__, "held_out": held_out,
             "n_motifs": n_motifs, "width": width, "both_strands": both_strands,
             "max_sequences": max_sequences, "database": database, "scan_pval": scan_pval,
             "rng": rngs.recorded(rng),
         },
-        {"table": _numbered(table), "matrices": _stacked(matrices), "sites": _numbered(sites)},
+        {
+            "table": tables.numbered(table), "matrices": tables.stacked(matrices),
+            "sites": tables.numbered(sites),
+        },
         key_added,
     )  # fmt: skip
     return results.write(adata, result, mod=mod, copy=copy)
@@ -232,109 +276,82 @@ def _with_shuffled(codes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndar
     return np.concatenate([codes, shuffled]), label
 
 
-def _row(name: str, matrix: np.ndarray, hit: np.ndarray, label: np.ndarray) -> dict[str, Any]:
-    """Line of the table from the sequences tested."""
-    n, m = int(label.sum()), int((~label).sum())
-    a, b = int((hit & label).sum()), int((hit & ~label).sum())
-    return {
-        "motif": name, "consensus": search.consensus(matrix), "width": len(matrix),
-        "positives": n, "negatives": m, "share_positive": a / max(n, 1),
-        "share_negative": b / max(m, 1), "pval": search.enrichment(a, n, b, m),
-        "qval": np.nan, "match": "", "match_pval": np.nan,
-    }  # fmt: skip
+def _reader(model: Any, method: str, labels_key: str | None, *, warn: bool) -> Any:
+    """The classifier that regions come from, or None; checks what the method needs."""
+    if method == "rgadem":
+        from omicllm._bridges import r
+
+        r.connect("rGADEM")
+    if method not in ("attention", "attribution"):
+        return None
+    if model is None:
+        msg = f"method={method!r} needs model=, a GeneMaskLM trained on such sequences and labels."
+        raise ValueError(msg)
+    if labels_key is None:
+        msg = f"method={method!r} compares classes: name their column with labels_key=."
+        raise ValueError(msg)
+    if isinstance(model, (str, Path)):
+        from omicllm.model import GeneMaskLM
+
+        model = GeneMaskLM.load(model)
+    if not callable(getattr(model, "get_base_scores", None)):
+        msg = f"model= must be a GeneMaskLM or its folder, not {type(model).__name__}."
+        raise TypeError(msg)
+    if warn:
+        logger.warning(
+            "half of the sequences is held out at random: if the model was trained on some of "
+            "these, p values are too small; name those it has not seen with held_out="
+        )
+    return model
 
 
-def _denovo(
-    found: list[search.Motif], codes: np.ndarray, label: np.ndarray, held: np.ndarray,
-    names: np.ndarray, *, both_strands: bool,
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
-    rows, sites = [], []
-    for i, motif in enumerate(found):
-        name = f"motif_{i + 1}"
-        best = search.best_sites(codes, motif.log_odds, both_strands=both_strands)
-        hit = best.score >= motif.threshold
-        row = _row(name, motif.matrix, hit[held], label[held])
-        # Sites that earlier motifs took are not counted again: these are the search's own counts.
-        a, b = motif.found[2:]
-        row["share_positive"] = a / max(row["positives"], 1)
-        row["share_negative"] = b / max(row["negatives"], 1)
-        row["pval"], row["sites"] = motif.pval, int((hit & label).sum())
-        rows.append(row)
-        chosen = np.flatnonzero(hit & label)
-        sites.append(
-            _site_table(name, codes, chosen, names, best.start[chosen], best.forward[chosen],
-                        best.score[chosen], len(motif.matrix))
-        )  # fmt: skip
-    return pd.DataFrame(rows, columns=list(COLUMNS)), _joined(sites)
+def _held_out(
+    source: AnnData, key: str | None, rows: np.ndarray, label: np.ndarray
+) -> np.ndarray | None:
+    """Rows that a column holds out; shuffled sequences go with their own."""
+    if key is None:
+        return None
+    column = np.asarray(inputs.obs_column(source, key, argument="held_out"))[rows]
+    if column.dtype != bool:
+        msg = f"adata.obs[{key!r}] (held_out=) must be true or false, not {column.dtype}."
+        raise ValueError(msg)
+    held = np.resize(column, len(label))
+    for name, side in (("held out", held), ("searched", ~held)):
+        for kind, of_class in (("positive", label), ("negative", ~label)):
+            if not (side & of_class).any():
+                msg = f"By adata.obs[{key!r}] no {kind} sequence is {name}."
+                raise ValueError(msg)
+    return held
 
 
-def _scan(
-    known: dict[str, np.ndarray], codes: np.ndarray, label: np.ndarray, names: np.ndarray,
-    pval: float, *, both_strands: bool,
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
-    from omicllm._bridges import memelite
+def _by_rgadem(
+    sequences: list[str], rows: np.ndarray, codes: np.ndarray, label: np.ndarray, held: np.ndarray,
+    rng: np.random.Generator, *, n_motifs: int, both_strands: bool,
+) -> list[search.Motif]:  # fmt: skip
+    from omicllm._bridges import r
 
-    one_hot = (codes[:, None, :] == search.ALPHABETICAL[:, None]).astype(np.int8)
-    rows, sites = [], []
-    hits = memelite.scan(known, one_hot, threshold=pval, both_strands=both_strands)
-    for (name, matrix), frame in zip(known.items(), hits, strict=True):
-        best = frame.sort_values("score", ascending=False).drop_duplicates("sequence_name")
-        best = best.sort_values("sequence_name")
-        at = best["sequence_name"].to_numpy(dtype=np.int64)
-        hit = np.zeros(len(codes), dtype=bool)
-        hit[at] = True
-        rows.append(_row(name, matrix, hit, label) | {"sites": int((hit & label).sum())})
-        kept = label[at]
-        own = best[kept]
-        sites.append(
-            _site_table(name, codes, at[kept], names, own["start"].to_numpy(dtype=np.int64),
-                        (own["strand"] == "+").to_numpy(),
-                        own["score"].to_numpy(dtype=np.float64) * np.log(2), len(matrix))
-        )  # fmt: skip
-    return pd.DataFrame(rows, columns=list(COLUMNS)), _joined(sites)
+    searched = np.flatnonzero((label & ~held)[: len(rows)])
+    matrices = r.gadem(
+        [sequences[i] for i in rows[searched]], n_motifs=n_motifs, seed=int(rng.integers(1, 2**31))
+    )
+    return regions.motifs_of_matrices(
+        codes, label, held, matrices[:n_motifs], both_strands=both_strands
+    )
 
 
-def _site_table(
-    name: str, codes: np.ndarray, rows: np.ndarray, names: np.ndarray, start: np.ndarray,
-    forward: np.ndarray, score: np.ndarray, width: int,
-) -> pd.DataFrame:  # fmt: skip
-    letters = np.array(list("ATCGN"))
-    words = codes[rows[:, None], start[:, None] + np.arange(width)]
-    words[~forward] = search.COMPLEMENT[words[~forward, ::-1]]
-    return pd.DataFrame(
-        {
-            "motif": name, "sequence": names[rows], "start": start,
-            "strand": np.where(forward, "+", "-").astype(object), "score": score.astype(float),
-            "word": np.array(["".join(w) for w in letters[words]], dtype=object),
-        }
-    )  # fmt: skip
+def _regions(
+    model: Any, method: str, positive: Any, sequences: list[str], label: np.ndarray,
+    held: np.ndarray, width: int,
+) -> np.ndarray:  # fmt: skip
+    """Bases that the model looks at in the discovery half: bool (n, width)."""
 
+    def scores(of: np.ndarray) -> list[np.ndarray]:
+        rows = np.flatnonzero(of & ~held)
+        return model.get_base_scores([sequences[i] for i in rows], method=method, positive=positive)
 
-def _joined(sites: list[pd.DataFrame]) -> pd.DataFrame:
-    names = ("motif", "sequence", "start", "strand", "score", "word")
-    return pd.concat(sites) if sites else pd.DataFrame({n: [] for n in names})
-
-
-def _match(
-    table: pd.DataFrame, matrices: list[np.ndarray], known: dict[str, np.ndarray],
-    *, both_strands: bool,
-) -> None:  # fmt: skip
-    from omicllm._bridges import memelite
-
-    best, p = memelite.matches(matrices, list(known.values()), both_strands=both_strands)
-    table["match"] = np.array(list(known), dtype=object)[best]
-    table["match_pval"] = p
-
-
-def _stacked(matrices: list[np.ndarray]) -> np.ndarray:
-    out = np.zeros((len(matrices), max(map(len, matrices), default=0), 4), dtype=np.float32)
-    for row, matrix in zip(out, matrices, strict=True):
-        row[: len(matrix)] = matrix
-    return out
-
-
-def _numbered(frame: pd.DataFrame) -> pd.DataFrame:
-    """Row names of a table in `uns`: strings, which every file format keeps."""
-    out = frame.copy()
-    out.index = pd.Index([str(i) for i in range(len(out))])
-    return out
+    cutoff = None
+    if method == "attribution":
+        cutoff = max(0.0, float(np.nanquantile(np.concatenate(scores(~label)), _HIGH)))
+    high = np.zeros((len(sequences), width), dtype=bool)
+    high[label & ~held] = regions.high_regions(scores(label), width, cutoff=cutoff)
+    return high

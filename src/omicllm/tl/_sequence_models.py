@@ -25,16 +25,42 @@ if TYPE_CHECKING:
 
 def trunk_of(model: Any, *, allow_download: bool) -> Any:
     """Return the trunk that ``model=`` stands for; also the one inside a trained or saved model."""
+    if isinstance(model, str) and model == "genemask" and not Path(model).exists():
+        msg = (
+            "model='genemask' names no weights, since none come with the package: train an "
+            "ol.model.GeneMaskLM and pass it, or its folder, or that of a DNABERT checkpoint."
+        )
+        raise ValueError(msg)
+    model = model_of(model, allow_download=allow_download)
+    inner = getattr(getattr(model, "module", None), "trunk", None)
+    return inner if inner is not None else model
+
+
+def model_of(model: Any, *, allow_download: bool = False) -> Any:
+    """Return a trained model as it is, and what a folder holds: such a model, or a trunk."""
     from omicllm.nn.genome_trunk import load_trunk
 
+    if isinstance(model, (str, Path)) and _is_dnabert(Path(model)):
+        from omicllm.model import GeneMaskLM
+
+        return GeneMaskLM.from_pretrained(model)
     if isinstance(model, (str, Path)) and (Path(model) / "model.json").is_file():
         from omicllm import model as models
 
         saved = json.loads((Path(model) / "model.json").read_text()).get("class")
         checks.one_of("the saved model", saved, ("GeneMaskLM", "PersonalExpression"))
-        model = getattr(models, saved).load(model)
-    inner = getattr(getattr(model, "module", None), "trunk", None)
-    return inner if inner is not None else load_trunk(model, allow_download=allow_download)
+        return getattr(models, saved).load(model)
+    trained = getattr(getattr(model, "module", None), "trunk", None) is not None
+    return model if trained else load_trunk(model, allow_download=allow_download)
+
+
+def _is_dnabert(folder: Path) -> bool:
+    """Whether a folder holds a BERT on k-mers, which transformers' own tokeniser cannot feed."""
+    if not (folder / "config.json").is_file():
+        return False
+    config = json.loads((folder / "config.json").read_text())
+    sizes = [5 + 4**k for k in (3, 4, 5, 6)]
+    return config.get("model_type") == "bert" and config.get("vocab_size") in sizes
 
 
 def fitting_length(trunk: Any, length: int, *, what: str, fix: str) -> int:
