@@ -29,6 +29,7 @@ from scvi.model.base import BaseModelClass  # noqa: E402
 from scvi.train import TrainRunner  # noqa: E402
 
 from omicllm.model._saved import curve, numbers, read, write  # noqa: E402
+from omicllm.train._checkpoint import KeepLast  # noqa: E402
 from omicllm.train._ranks import rank_and_size, together  # noqa: E402
 
 if TYPE_CHECKING:
@@ -69,10 +70,14 @@ class OmicModel(BaseModelClass):
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",
         show_progress: bool | None = None,
+        checkpoint_dir: str | Path | None = None,
+        resume: bool = False,
         **trainer: Any,
     ) -> None:
         """Train `plan` on `data` and append its history under ``<stage>_<metric>``.
 
+        With `checkpoint_dir`, the state of every epoch replaces that of the one before in
+        ``<checkpoint_dir>/<stage>``; with `resume`, training goes on from it when there is one.
         The caller's random state, working directory and warning filters are left alone; an
         interrupt comes out as KeyboardInterrupt with the model in evaluation mode.
         """
@@ -87,6 +92,12 @@ class OmicModel(BaseModelClass):
             if trainer.get("strategy", "auto") != "auto":
                 # scvi then keeps a file of the history, by default in the working directory.
                 trainer.setdefault("log_save_dir", folder)
+            if checkpoint_dir is not None:
+                keep = KeepLast(Path(checkpoint_dir) / stage)
+                trainer["callbacks"] = [*trainer.get("callbacks", ()), keep]
+                if resume and keep.path.exists():
+                    logger.info("going on from %s", keep.path)
+                    trainer["ckpt_path"] = str(keep.path)
             runner = _Runner(
                 self,
                 training_plan=plan,

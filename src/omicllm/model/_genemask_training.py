@@ -55,6 +55,8 @@ class GeneMaskTraining(GeneMaskResults):
         lr: float | None = None,
         warmup: float | None = None,
         weight_decay: float | None = None,
+        checkpoint_dir: str | Path | None = None,
+        resume: bool = False,
         rng: int | np.random.Generator | None = 0,
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",
@@ -87,6 +89,11 @@ class GeneMaskTraining(GeneMaskResults):
             Longest piece in tokens, at most 510.
         lr, warmup, weight_decay
             Peak learning rate of AdamW, share of the steps in which it rises, weight decay.
+        checkpoint_dir
+            Folder for the state of training, kept up to date twenty times in a run.
+        resume
+            Go on from the state in `checkpoint_dir`, if there is one, as if there had been no
+            interruption: same data, seed and arguments.
         rng
             Seed, Generator or None.
         accelerator, devices
@@ -138,6 +145,7 @@ class GeneMaskTraining(GeneMaskResults):
         self._fit(
             plan, BatchData(batches, steps), stage="pretrain", max_epochs=epochs, seed=seed,
             accelerator=accelerator, devices=devices, show_progress=show_progress,
+            checkpoint_dir=checkpoint_dir, resume=resume,
             **{**_precise(accelerator), **limits, **trainer},
         )  # fmt: skip
 

@@ -20,13 +20,20 @@ class _Steps(IterableDataset):
     """A fixed number of batches per epoch, from a stream that goes on over epochs."""
 
     def __init__(self, batches: Iterator[Any], n_steps: int) -> None:
-        self.batches, self.n_steps = batches, n_steps
+        self.batches, self.n_steps, self.n_done = batches, n_steps, 0
+
+    def skip(self, n: int) -> None:
+        """Pass over the batches that an earlier run has shown."""
+        for _ in range(n):
+            next(self.batches)
+        self.n_done = n
 
     def __len__(self) -> int:
         return self.n_steps
 
     def __iter__(self) -> Iterator[Any]:
         for _ in range(self.n_steps):
+            self.n_done += 1
             yield next(self.batches)
 
 
@@ -45,13 +52,25 @@ class BatchData(pl.LightningDataModule):
     def __init__(self, batches: Callable[[int, int], Iterator[Any]], n_steps: int) -> None:
         super().__init__()
         self.batches, self.n_steps = batches, n_steps
+        self._steps: _Steps | None = None
+        self._seen = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Batches shown so far, for a checkpoint."""
+        return {"n_batches": 0 if self._steps is None else self._steps.n_done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on after the batches an interrupted run has shown."""
+        self._seen = state["n_batches"]
 
     def train_dataloader(self) -> DataLoader:
         """One loader over ready-made steps."""
         trainer = self.trainer
         rank, size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         stream = (tuple(torch.from_numpy(a) for a in pair) for pair in self.batches(rank, size))
-        return DataLoader(_Steps(stream, self.n_steps), batch_size=None)
+        self._steps = _Steps(stream, self.n_steps)
+        self._steps.skip(self._seen)
+        return DataLoader(self._steps, batch_size=None)
 
 
 class KmerBertPlan(pl.LightningModule):
