@@ -67,6 +67,8 @@ myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = os.environ.get("OMICLLM_DOCS_EXECUTE", "force")
 nb_execution_raise_on_error = True
+if nb_execution_mode == "off":  # a page that was not run has no kernel to say its language
+    suppress_warnings = ["myst-nb.lexer"]
 # These read public data that are not in the repository, and keep the outputs they were saved with.
 DATA = Path(os.environ.get("OMICLLM_DATA", HERE.parent.parent / "shared" / "data")).resolve()
 if DATA.is_dir():
@@ -158,9 +160,6 @@ def copy_tutorials() -> None:
         copy = target / name
         if not copy.exists() or copy.read_bytes() != (source / name).read_bytes():
             shutil.copyfile(source / name, copy)
-    entries = "\n".join(f"tutorials/{Path(name).stem}" for name in names)
-    text = f"```{{toctree}}\n:maxdepth: 1\n\n{entries}\n```\n" if names else "None yet.\n"
-    write(HERE / "_generated" / "tutorials.md", text)
 
 
 class NamespaceSummary(Autosummary):

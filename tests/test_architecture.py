@@ -33,7 +33,7 @@ TOP = {
 }
 INSIDE = {
     0: {"pandas", "scipy", "anndata", "mudata", "h5py", "tqdm", "torch", "dask"},
-    1: {"skimage", "sklearn", "pysam", "cyvcf2", "pyfaidx", "pandas"},
+    1: {"skimage", "sklearn", "pysam", "cyvcf2", "pandas"},
     2: {"transformers"},
     3: {"pandas"},
     4: {"transformers", "safetensors", "sklearn", "mudata", "omicllm"},

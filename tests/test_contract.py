@@ -39,6 +39,18 @@ def embedded():
     return adata
 
 
+def viewed():
+    """The small set with three embeddings of its genes, which some genes lack."""
+    adata = embedded()
+    Z = adata.varm["X_sigel"]
+    rng = np.random.default_rng(1)
+    other = Z @ rng.normal(size=(6, 5)) + 0.5 * rng.normal(size=(40, 5))
+    other[:2] = np.nan
+    adata.varm["X_kmers"] = other.astype(np.float32)
+    adata.varm["X_other"] = rng.normal(size=(40, 4)).astype(np.float32)
+    return adata
+
+
 def clustered():
     """The small set with an embedding and clusters."""
     adata = embedded()
@@ -273,6 +285,12 @@ VERBS = [
         id="paper",
     ),
     Verb("tl.gene_neighbors", embedded, {"n_neighbors": 5}, id="default"),
+    Verb(
+        "tl.gene_views", viewed,
+        {"views": ["X_sigel", "X_kmers", "X_other"], "n_permutations": 9, "n_neighbors": 5},
+        id="default",
+    ),
+    Verb("tl.project_genes", embedded, id="default"),
     Verb("tl.spatially_variable_genes", kwargs={"n_null": 20}, id="default"),
     Verb(
         "tl.spatially_variable_genes", kwargs={"null": "permuted", "n_null": 20, "n_jobs": 2},
@@ -377,7 +395,7 @@ def test_every_verb_has_a_case():
     alone = {"pp.augment", "tl.twas", "tl.embed_people", "tl.personal_expression"}
     # `tests/tl/test_variant_effects.py`: they need a model trained on sequences.
     alone |= {"tl.variant_effects", "tl.saturation_ism", "tl.input_gradients", "tl.linearize"}
-    alone.add("tl.variant_drivers")
+    alone |= {"tl.variant_drivers", "tl.variant_enrichment", "tl.sample_size"}
     assert {v.name for v in VERBS} == set(KEYS) - alone
 
 

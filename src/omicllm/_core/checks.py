@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def listed(names: Iterable[Any], *, most: int = 10) -> str:
     """Name up to `most` things in a message, and count the rest."""
-    names = [str(n) for n in names]
+    names = [str(n) for n in names if n is not None]  # anndata 0.13 has X as layer None
     if not names:
         return "none"
     shown = ", ".join(repr(n) for n in names[:most])

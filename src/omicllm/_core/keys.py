@@ -24,6 +24,7 @@ UNS_SUFFIX = {
     "tl.spatially_variable_genes": "_svg",
     "tl.gene_neighbors": "_neighbors",
     "tl.predict_expression": "_predicted",
+    "tl.project_genes": "_cells",
     "tl.ult_decode": "_decode",
     "tl.ult_quality": "_quality",
 }

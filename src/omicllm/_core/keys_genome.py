@@ -67,6 +67,7 @@ GENOME: dict[str, Keys] = {
                 ("layers", "", "float32, of `rna`: predicted expression of everybody"),
                 ("var", "_pearson", "float32, of `rna`: correlation over test people"),
                 ("var", "_intercept", "float32, of `rna`: prediction without any allele"),
+                ("var", "_window", "int32, of `rna`: length of the window chosen of several"),
                 ("varm", "", "csr float32 (n_variants, n_genes), of `geno`: weights per allele"),
             )
         }
@@ -80,7 +81,18 @@ GENOME: dict[str, Keys] = {
         {
             "summary": "of `rna`, DataFrame: per model mean and median correlation, constant "
             "predictions, genes scored",
+            "windows": "of `rna`, DataFrame: each length of window by gene and model, the chosen "
+            "one marked",
+            "weights": "of `rna`, DataFrame: published variants used, absent, flipped, left out",
             "genes": "of `geno`: genes of the columns of the weights",
+        },
+    ),
+    "tl.sample_size": Keys(
+        "sample_size",
+        {},
+        {
+            "table": "of `rna`, DataFrame: correlation by model, share of people, draw and gene",
+            "summary": "of `rna`, DataFrame: means by model and share of people, with intervals",
         },
     ),
     "tl.embed_genes": Keys(
@@ -120,6 +132,14 @@ GENOME: dict[str, Keys] = {
         {"var:{root}_n": "int32, of `rna`: drivers of the gene"},
         {"table": "of `geno`, DataFrame: gene, variant, rank, effect, agreement with predictions"},
     ),
+    "tl.variant_enrichment": Keys(
+        "variant_enrichment",
+        {},
+        {
+            "table": "of `geno`, DataFrame: share of selected variants inside regions, expected "
+            "share, ratio, interval, p value",
+        },
+    ),
     "tl.saturation_ism": Keys(
         "saturation_ism",
         {},
@@ -151,6 +171,9 @@ GENOME: dict[str, Keys] = {
                 "pair_regression",
                 "pair_counts",
                 "pair_classification",
+                "pair_regression_tracks",
+                "pair_classification_tracks",
+                "pair_regression_mpra",
             )  # fmt: skip
             for attribute, suffix, what in (
                 ("layers", "", "float32, of `rna`: predicted expression of everybody"),

@@ -139,6 +139,41 @@ TISSUE: dict[str, Keys] = {
             "varp:{root}_distances": "csr float32 (n_vars, n_vars): cosine distances to neighbours",
         },
     ),
+    "tl.gene_views": Keys(
+        "joint",
+        {
+            "varm:X_{root}": "float32 (n_vars, n_axes): joint position of the gene, from the views "
+            "it has; zero without any",
+            "varm:X_{root}_views": "float32 (n_vars, n_views, n_axes): views on the common axes; "
+            "NaN where a gene lacks one",
+            "varp:{root}_connectivities": "csr float32 (n_vars, n_vars): weights of the gene graph",
+            "varp:{root}_distances": "csr float32 (n_vars, n_vars): cosine distances to neighbours",
+            "var:{root}_n_views": "int64: views that the gene has",
+            "var:{root}_agreement": "float32: share of its neighbours that two views agree on; NaN "
+            "where not tested",
+            "var:{root}_pval": "float32: p value against random neighbours",
+            "var:{root}_qval": "float32: its false discovery rate",
+        },
+        {
+            "views": "names of the views",
+            "n_genes": "int64 (n_views,): genes that have each view",
+            "n_shared": "genes that have all views",
+            "agreement": "float64 (n_axes,): correlation of views on each axis, held out",
+            "strength": "float64 (n_axes,): what the fit to all shared genes says of it",
+            "prediction": "DataFrame: R2 of each view predicted from each other, held out, and p",
+            "canonical": "DataFrame: held-out canonical correlations of two views, and p",
+            "neighbors": "DataFrame: share of neighbours that two views agree on, and p",
+            "alike": "DataFrame: genes and neighbours that two views or more agree on",
+        },
+    ),
+    "tl.project_genes": Keys(
+        "sigel",
+        {
+            "obsm:X_{root}_cells": "float32 (n_obs, d): mean of gene vectors, weighted by "
+            "expression; zero where none is expressed"
+        },
+        {"n_genes": "genes that were used"},
+    ),
     "tl.gene_functions": Keys(
         "gene_functions",
         {

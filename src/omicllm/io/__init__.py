@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = attach(
         "read_mpra": "_expression",
         "read_patch_map": "_patch_map",
         "read_sequences": "_sequences",
+        "read_twas_weights": "_twas_weights",
         "read_vcf": "_genome",
         "write_kmer_ranks": "_kmer_ranks",
         "write_lut": "_lut",

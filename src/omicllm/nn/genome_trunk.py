@@ -118,6 +118,10 @@ class ModuleTrunk(nn.Module):
         return out
 
 
+#: Tokens that tokenisers put around a text.
+_ADDED = ("cls", "sep", "bos", "eos", "pad")
+
+
 class TransformersTrunk(nn.Module):
     """A model of the package transformers as a trunk: Nucleotide Transformer, DNABERT, GROVER.
 
@@ -204,13 +208,15 @@ class TransformersTrunk(nn.Module):
         if self.words is not None:
             k = self.words
             texts = [" ".join(t[i : i + k] for i in range(max(1, len(t) - k + 1))) for t in texts]
-        coded = self.tokenizer(
-            texts, return_tensors="pt", padding=True, return_special_tokens_mask=True
-        )
+        coded = self.tokenizer(texts, return_tensors="pt", padding=True)
         device = next(self.model.parameters()).device
         ids, mask = coded["input_ids"].to(device), coded["attention_mask"].to(device)
         hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
-        kept = mask.bool() & ~coded["special_tokens_mask"].to(device).bool()
+        # By id: the mask of special tokens that a tokeniser returns is a place off where it adds
+        # no end token (Nucleotide Transformer). Unknown words stay in the mean.
+        added = [getattr(self.tokenizer, f"{t}_token_id", None) for t in _ADDED]
+        special = torch.tensor([i for i in added if i is not None], device=device)
+        kept = mask.bool() & ~torch.isin(ids, special)
         weight = kept.unsqueeze(-1).to(hidden.dtype)
         pooled = (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
         return pooled.view(len(rows), -1, self.dim)

@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = attach(
         "gene_embedding": "_gene_embedding",
         "gene_heatmap": "_gene_heatmap",
         "gene_image": "_gene_image",
+        "gene_views": "_gene_views",
         "image_alignment": "_image_alignment",
         "imputation": "_imputation",
         "ism_logo": "_variant_effects",
@@ -24,6 +25,7 @@ __getattr__, __dir__, __all__ = attach(
         "motif_logo": "_motif_logo",
         "personal_accuracy": "_personal_accuracy",
         "reliability": "_classify",
+        "sample_size": "_sample_size",
         "spatial_domains": "_spatial_domains",
         "svg": "_svg",
         "training_history": "_training_history",
@@ -31,5 +33,6 @@ __getattr__, __dir__, __all__ = attach(
         "ult_quality": "_ult",
         "ult_table": "_ult",
         "variant_effects": "_variant_effects",
+        "variant_enrichment": "_variant_enrichment",
     },
 )

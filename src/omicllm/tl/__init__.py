@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = attach(
         "gene_functions": "_gene_functions",
         "gene_interactions": "_gene_interactions",
         "gene_neighbors": "_gene_neighbors",
+        "gene_views": "_gene_views",
         "histology_baselines": "_histology_baselines",
         "impute_genes": "_impute_genes",
         "input_gradients": "_saturation",
@@ -26,6 +27,8 @@ __getattr__, __dir__, __all__ = attach(
         "pattern_genes": "_pattern_genes",
         "predict_expression": "_predict_expression",
         "personal_expression": "_personal_expression",
+        "project_genes": "_project_genes",
+        "sample_size": "_sample_size",
         "saturation_ism": "_saturation",
         "sigel": "_sigel",
         "spam": "_spam",
@@ -38,5 +41,6 @@ __getattr__, __dir__, __all__ = attach(
         "twas": "_twas",
         "variant_drivers": "_variant_drivers",
         "variant_effects": "_variant_effects",
+        "variant_enrichment": "_variant_enrichment",
     },
 )
