@@ -12,6 +12,27 @@ from torch import nn
 
 import omicllm as ol
 
+#: Training of a second or two.
+FAST = {
+    "pairs_per_gene": 60,
+    "val_pairs_per_gene": 60,
+    "lr": 3e-3,
+    "patience": None,
+    "batch_size": 16,
+}
+
+
+class Bins(nn.Module):
+    """A small network of someone else's."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(4, 6, 8, stride=8)
+        self.norm = nn.BatchNorm1d(6)
+
+    def forward(self, x):
+        return self.norm(self.conv(x))
+
 
 class Shares(nn.Module):
     """Mean of one-hot rows over bins of eight bases; counts the sequences it is given."""
@@ -69,3 +90,36 @@ def cohort(folder, n: int = 40, seed: int = 0, length: int = 64, indel: bool = T
     )
     ol.pp.gene_windows(rna, length=length)
     return md.MuData({"rna": rna, "geno": geno}), genome
+
+
+def tracks_of(genome, n: int = 24, n_tracks: int = 2, length: int = 64, seed: int = 0):
+    """Sequences with tracks that follow their share of G and C; the last third validates."""
+    rng = np.random.default_rng(seed)
+    starts = rng.integers(0, 800 - length, n)
+    sequences = [genome.fetch("c", s, s + length) for s in starts]
+    gc = np.array([[np.isin(list(q[i : i + 8]), ["G", "C"]).mean() for i in range(16, 48, 8)]
+                   for q in sequences])  # fmt: skip
+    obs = pd.DataFrame({"sequence": sequences, "bin_size": 8,
+                        "split": np.where(np.arange(n) < n * 2 // 3, "train", "val")},
+                       index=[f"s{i}" for i in range(n)])  # fmt: skip
+    adata = ad.AnnData(np.zeros((n, n_tracks), np.float32), obs=obs)
+    adata.obsm["tracks"] = (gc[:, :, None] * 8 ** np.arange(n_tracks)).astype(np.float16)
+    return adata
+
+
+def mpra_of(genome, folder, n: int = 90, seed: int = 0):
+    """A reporter assay of two cell types read from files; effects follow G and C gained."""
+    rng = np.random.default_rng(seed)
+    files, whole = {}, genome.fetch("c", 0, 800)
+    for cell, sign in (("K562", 1), ("HepG2", -1)):
+        lines = ["variant,skew"]
+        for pos in rng.choice(np.arange(120, 680), n, replace=False):
+            ref = whole[pos - 1]
+            alt = str(rng.choice([b for b in "ACGT" if b != ref]))
+            gained = (alt in "GC") * 1.0 - (ref in "GC")
+            lines.append(f"c:{pos}:{ref}:{alt},{sign * gained + rng.normal() * 0.1}")
+        files[cell] = folder / f"{cell}.csv"
+        files[cell].write_text("\n".join(lines))
+    out = ol.io.read_mpra(files, genome=genome, length=20)
+    out.obs["split"] = np.where(rng.random(out.n_obs) < 0.7, "train", "val")
+    return out

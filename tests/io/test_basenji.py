@@ -69,6 +69,7 @@ def test_reads_what_was_written(folder, tmp_path):
     adata = ol.io.read_basenji(path)
     assert adata.shape == (4, 3) and adata.var["identifier"].tolist() == list("abc")
     assert adata.obs["start"].tolist() == [0, 40, 120, 184]
+    assert (adata.obs["bin_size"] == 4).all()
     wanted = [bases[s : s + 16] for s in (0, 40, 120, 184)]
     assert adata.obs["sequence"].tolist() == wanted
     np.testing.assert_array_equal(adata.obsm["tracks"], targets[[0, 1, 3, 4]])

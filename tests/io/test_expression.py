@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import round_trip
+from made_genome import write_fasta
 
 import omicllm as ol
 
@@ -146,3 +147,38 @@ def test_bad_mpra(tmp_path):
     path = write(tmp_path / "b.tsv", ["variant", "skew"], [["rs12", 1]])
     with pytest.raises(ValueError, match="'rs12' is not named chrom:pos:ref:alt"):
         ol.io.read_mpra({"K562": path})
+
+
+def test_sequences_on_the_reporter(tmp_path):
+    bases = "".join(np.random.default_rng(0).choice(list("ACGT"), 60))
+    genome = ol.io.Genome(write_fasta(tmp_path / "g.fa", {"chr1": bases}))
+    other = {"A": "C", "C": "G", "G": "T", "T": "A"}
+    snp = (30, bases[29], other[bases[29]])
+    insertion = (41, bases[40], bases[40] + "GG")
+    deletion = (21, bases[20:23], bases[20])
+    edge = (2, bases[1], other[bases[1]])
+    names = [":".join(map(str, ("chr1", *v))) for v in (snp, insertion, deletion, edge)]
+    path = write(
+        tmp_path / "a.tsv", ["variant", "skew"], [[n, 0.5 + i] for i, n in enumerate(names)]
+    )
+    adata = ol.io.read_mpra({"K562": path}, genome=genome, length=10)
+    ref, alt = adata.obs["ref_sequence"], adata.obs["alt_sequence"]
+    assert (ref.str.len() == 10).all() and (alt.str.len() == 10).all()
+    assert ref.iloc[0] == bases[25:35] and alt.iloc[0] == bases[25:29] + snp[2] + bases[30:35]
+    assert ref.iloc[1] == bases[36:46]
+    assert alt.iloc[1] == bases[37:41] + "GG" + bases[41:45]
+    assert ref.iloc[2] == bases[17:27]
+    assert alt.iloc[2] == bases[16:20] + bases[20] + bases[23:28]
+    assert ref.iloc[3] == "NNN" + bases[:7] and alt.iloc[3][4] == edge[2]
+    round_trip(adata, tmp_path)
+    assert "ref_sequence" not in ol.io.read_mpra({"K562": path}).obs
+    wrong = write(tmp_path / "b.tsv", ["variant", "skew"],
+                  [[names[0], 1], [f"chr1:31:{other[bases[30]]}:N", 2]])  # fmt: skip
+    with pytest.raises(ValueError, match="alleles of 1 of 2 variants are not those of g.fa"):
+        ol.io.read_mpra({"K562": wrong}, genome=genome)
+    wrong = write(tmp_path / "c.tsv", ["variant", "skew"], [["1:30:A:C", 1]])
+    with pytest.raises(KeyError, match="Did you mean 'chr1'"):
+        ol.io.read_mpra({"K562": wrong}, genome=genome)
+    wrong = write(tmp_path / "d.tsv", ["variant", "skew"], [[f"chr1:30:{snp[1]}:<DEL>", 1]])
+    with pytest.raises(ValueError, match="'<DEL>' of .* is no sequence of at most 200"):
+        ol.io.read_mpra({"K562": wrong}, genome=genome)

@@ -3,22 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from made_people import cohort, counted, tiny_trunk
+from made_people import FAST, Bins, cohort, counted, tiny_trunk
 from torch import nn
 
 import omicllm as ol
 from omicllm.model._personal_data import PersonalSequences
 from omicllm.model._personal_expression import STRATEGIES
-from omicllm.train._personal import PersonalSampler, shifted
+from omicllm.model._personal_joint import JOINT
+from omicllm.train._personal_batches import PersonalSampler, shifted
 
-TRAINED = [s for s in STRATEGIES if s != "baseline"]
-FAST = {
-    "pairs_per_gene": 60,
-    "val_pairs_per_gene": 60,
-    "lr": 3e-3,
-    "patience": None,
-    "batch_size": 16,
-}
+TRAINED = [s for s in STRATEGIES if s != "baseline" and s not in JOINT]
 
 
 @pytest.fixture
@@ -92,18 +86,6 @@ def test_save_and_load(data, tmp_path):
     fewer = data[0][:, :2].copy()
     with pytest.raises(ValueError, match="trained on 3 genes"):
         ol.model.PersonalExpression.load(tmp_path / "model", fewer)
-
-
-class Bins(nn.Module):
-    """A small network of someone else's."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv1d(4, 6, 8, stride=8)
-        self.norm = nn.BatchNorm1d(6)
-
-    def forward(self, x):
-        return self.norm(self.conv(x))
 
 
 def test_any_trunk(data, tmp_path):

@@ -51,3 +51,26 @@ def test_anscombe_makes_poisson_differences_standard_normal():
     drawn = np.random.default_rng(1).poisson(40, size=(200_000, 2)).astype(float)
     d = losses.anscombe_difference(torch.from_numpy(drawn)).numpy()
     assert d.std() == pytest.approx(1, abs=0.01) and d.mean() == pytest.approx(0, abs=0.01)
+
+
+def test_closed_forms_of_other_data():
+    rate, y = np.exp(RNG.normal(size=(3, 5, 4))), RNG.poisson(2.0, size=(3, 5, 4)).astype(float)
+    wanted = np.mean(rate - y * np.log(rate + 1e-8))
+    found = losses.poisson_nll(torch.from_numpy(rate), torch.from_numpy(y))
+    assert float(found) == pytest.approx(wanted, abs=1e-6)
+    r = torch.tensor([[[3.0, 0.0]]], requires_grad=True)
+    losses.poisson_nll(r, torch.tensor([[[3.0, 0.0]]])).backward()
+    assert r.grad[0, 0, 0] == pytest.approx(0, abs=1e-6), "least where the rate is the count"
+    assert torch.isfinite(r.grad).all()
+    predicted, effects = RNG.normal(size=(6, 3)), RNG.normal(size=(6, 3))
+    effects[0], effects[2, 1] = np.nan, np.nan
+    p = torch.from_numpy(predicted).requires_grad_()
+    found = losses.measured_error(p, torch.from_numpy(effects))
+    assert float(found) == pytest.approx(np.nanmean((predicted - effects) ** 2), abs=1e-6)
+    found.backward()
+    assert torch.isfinite(p.grad).all() and (p.grad[0] == 0).all()
+    nothing = losses.measured_error(p, torch.full((6, 3), torch.nan, dtype=torch.float64))
+    assert float(nothing) == 0
+    parts = {"pair": torch.tensor(1.5), "human": torch.tensor(2.0), "mouse": torch.tensor(-0.5)}
+    assert float(losses.weighted_sum(parts, {})) == 3.0
+    assert float(losses.weighted_sum(parts, {"pair": 2, "mouse": 0})) == 5.0

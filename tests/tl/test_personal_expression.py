@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from helpers import only_declared_written, round_trip, same_object, slots
-from made_people import cohort, counted, tiny_trunk
+from made_people import cohort, counted, mpra_of, tiny_trunk, tracks_of
 from scipy import stats
 
 import omicllm as ol
@@ -61,6 +61,39 @@ def test_copy_genes_and_seed(tmp_path):
     track = call(mdata, genome, strategy="baseline", baseline=None, copy=True)
     assert "personal_baseline" in track["rna"].layers
     assert "history" not in track["rna"].uns["personal"]
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    ["pair_regression_tracks", "pair_classification_tracks", "pair_regression_mpra"],
+)
+def test_together_with_other_data(tmp_path, strategy):
+    mdata, genome = cohort(tmp_path, n=60)
+    before = slots(mdata["rna"])
+    more = {"mpra": mpra_of(genome, tmp_path)}
+    if "tracks" in strategy:
+        more = {"tracks": {"human": tracks_of(genome)}}
+    given = next(iter(more.values()))
+    untouched = given.copy()
+    call(mdata, genome, strategy=strategy, baseline=None, save=tmp_path / "model", **more,
+         model_args={"n_centre_bins": 4, "min_af": 0.05, "freeze": ["cnn"]},
+         train_args={"pairs_per_gene": 20, "train_fraction": 0.8, "heads_first": 1})  # fmt: skip
+    if hasattr(given, "obs"):
+        same_object(given, untouched)
+    rna = mdata["rna"]
+    only_declared_written(before, rna, "tl.personal_expression")
+    P = rna.layers[f"personal_{strategy}"]
+    assert np.isfinite(P).all()
+    entry = rna.uns["personal"]
+    assert len(entry["history"]["heads_loss"]) == 1 and len(entry["history"]["train_loss"]) == 2
+    kind = "mpra" if "mpra" in strategy else "human"
+    assert f"train_val_{kind}" in entry["history"]
+    assert entry["params"]["model_args"]["min_af"] == 0.05
+    round_trip(rna, tmp_path)
+    ol.tl.personal_expression(mdata, genome=genome, model=tmp_path / "model", baseline=None)
+    assert np.isfinite(rna.layers[f"personal_{strategy}"]).all()
+    with pytest.raises(ValueError, match="needs (tracks|mpra)="):
+        call(mdata, genome, strategy=strategy)
 
 
 def test_errors_come_first(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 
 from omicllm._core import checks
 from omicllm.genome import tokens as nucleotides
-from omicllm.genome.fasta import Genome
+from omicllm.genome.fasta import Genome, fetch_padded
 from omicllm.genome.tfrecord import read_records
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def read_basenji(
         The tracks.
     ``obs`` : DataFrame
         ``chrom``, ``start``, ``end`` (0-based, half-open; of the sequence given), ``sequence``,
-        ``split``.
+        ``split``, ``bin_size`` (bases per bin of the tracks).
     ``var`` : DataFrame
         Columns of ``targets.txt``.
 
@@ -120,11 +120,13 @@ def read_basenji(
         msg = f"sequences.bed lists {len(bed)} {split} sequences; {len(sequences)} were found."
         raise ValueError(msg)
     obs = bed.assign(split=split)
+    if "pool_width" in sizes:
+        obs["bin_size"] = int(sizes["pool_width"])
     if genome is not None:
         extra = length - own
         obs["start"] -= extra // 2
         obs["end"] += extra - extra // 2
-        sequences = [_padded(genome, c, s, e) for c, s, e in
+        sequences = [fetch_padded(genome, c, s, e) for c, s, e in
                      zip(obs["chrom"], obs["start"], obs["end"], strict=True)]  # fmt: skip
     obs["sequence"] = np.array(sequences, dtype=object)
     obs.index = obs.index.astype(str)
@@ -149,10 +151,3 @@ def _letters(one_hot: np.ndarray) -> str:
     """Bases of one-hot rows; N where no base or several are set."""
     found = np.where(one_hot.sum(axis=1) == 1, one_hot.argmax(axis=1), nucleotides.N)
     return nucleotides.decode(found)
-
-
-def _padded(genome: Genome, chrom: str, start: int, end: int) -> str:
-    """Bases of a window that may reach past the ends of its contig."""
-    low, high = max(0, start), min(end, genome.lengths[chrom])
-    inside = genome.fetch(chrom, low, high).upper() if high > low else ""
-    return "N" * (low - start) + inside + "N" * (end - high)

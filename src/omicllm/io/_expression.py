@@ -11,6 +11,7 @@ import numpy as np
 
 from omicllm._core import checks
 from omicllm._core.log import logger
+from omicllm.genome.fasta import Genome, fetch_padded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -124,7 +125,11 @@ def _people(columns: Sequence[str]) -> pd.DataFrame:
 
 
 def read_mpra(
-    paths: Mapping[str, str | Path | Sequence[str | Path]] | str | Path, *, zscore: bool = True
+    paths: Mapping[str, str | Path | Sequence[str | Path]] | str | Path,
+    *,
+    zscore: bool = True,
+    genome: Genome | str | Path | None = None,
+    length: int = 200,
 ) -> AnnData:
     """Read allelic effects of a massively parallel reporter assay: variants x cell types.
 
@@ -137,6 +142,12 @@ def read_mpra(
         (``Log2Skew``, ``LogSkew``, ``log2_skew``, ``skew``), as ENCODE distributes them.
     zscore
         Standardise the skew of each cell type (mean 0, standard deviation 1).
+    genome
+        FASTA file or :class:`omicllm.io.Genome` of the build of the positions: writes what stood
+        on the reporter, for training together with it
+        (:class:`omicllm.model.PersonalExpression`).
+    length
+        Bases on the reporter, 200 as published.
 
     Returns
     -------
@@ -147,14 +158,18 @@ def read_mpra(
     ``layers["skew"]`` : float32
         As in the file. Several measurements of a variant in a cell type are averaged.
     ``obs`` : DataFrame
-        ``chrom``, ``pos``, ``ref``, ``alt``, from columns or from names like ``1:1000:A:G``.
+        ``chrom``, ``pos``, ``ref``, ``alt``, from columns or from names like ``1:1000:A:G``; with
+        `genome` also ``ref_sequence`` and ``alt_sequence``, `length` bases about either allele
+        (N past the ends of a contig).
 
     Raises
     ------
     FileNotFoundError, KeyError
-        No such file; no column with the variant or its skew.
+        No such file; no column with the variant or its skew; a contig that the genome lacks.
     ValueError
-        A name from which the alleles cannot be read; no usable value.
+        A name from which the alleles cannot be read; no usable value; REF alleles that are not
+        what the genome holds (counted); alleles that are no sequence of bases, or longer than
+        `length`.
     """
     import anndata
     import pandas as pd
@@ -183,6 +198,10 @@ def read_mpra(
         sd = np.nanstd(skew, axis=0)
         X = (skew - np.nanmean(skew, axis=0)) / np.where(sd > 0, sd, 1)
     obs = pd.DataFrame([_alleles(name) for name in frame.index], index=frame.index)
+    if genome is not None:
+        checks.whole_number("length", length)
+        of = genome if isinstance(genome, Genome) else Genome(genome)
+        obs["ref_sequence"], obs["alt_sequence"] = _on_reporter(obs, of, length)
     out = anndata.AnnData(
         X.astype(np.float32), obs=obs, var=pd.DataFrame(index=frame.columns.astype(str))
     )
@@ -215,6 +234,36 @@ def _alleles(name: str) -> dict[str, Any]:
         msg = f"The variant {name!r} is not named chrom:pos:ref:alt."
         raise ValueError(msg)
     return {"chrom": fields[0], "pos": int(fields[1]), "ref": fields[2], "alt": fields[3]}
+
+
+def _on_reporter(obs: pd.DataFrame, genome: Genome, length: int) -> tuple[list[str], list[str]]:
+    """Sequences of `length` bases about the reference and the alternate alleles."""
+    for chrom in dict.fromkeys(obs["chrom"]):
+        genome.contig(chrom)
+    out: tuple[list[str], list[str]] = ([], [])
+    other = []
+    for name, chrom, pos, ref, alt in zip(
+        obs.index, obs["chrom"], obs["pos"], obs["ref"], obs["alt"], strict=True
+    ):
+        start, end = pos - 1, pos - 1 + len(ref)
+        if fetch_padded(genome, chrom, start, end) != ref.upper():
+            other.append(name)
+            continue
+        for sequences, allele in zip(out, (ref.upper(), alt.upper()), strict=True):
+            if set(allele) - set("ACGTN") or len(allele) > length:
+                msg = f"The allele {allele!r} of {name} is no sequence of at most {length} bases."
+                raise ValueError(msg)
+            left = (length - len(allele)) // 2
+            right = length - len(allele) - left
+            before = fetch_padded(genome, chrom, start - left, start)
+            sequences.append(before + allele + fetch_padded(genome, chrom, end, end + right))
+    if other:
+        msg = (
+            f"The reference alleles of {len(other)} of {len(obs)} variants are not those of "
+            f"{genome.path.name} ({checks.listed(other, most=3)}): is it another build?"
+        )
+        raise ValueError(msg)
+    return out
 
 
 def _column(frame: pd.DataFrame, names: Sequence[str], where: str, what: str) -> str:

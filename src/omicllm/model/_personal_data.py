@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from omicllm._core import checks, inputs, parts
+from omicllm.genome.rare_alleles import CommonAlleles
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -29,6 +31,10 @@ class PersonalTables:
         As in `omicllm._core.parts`.
     genes
         Numbers of the genes that are modelled.
+    train_fraction
+        Share of each gene's training people that train; the others are in no part.
+    seed
+        Draws the order in which people are taken, the same for all genes.
 
     Attributes
     ----------
@@ -39,7 +45,10 @@ class PersonalTables:
         bool (n_people, n_genes).
     """
 
-    def __init__(self, people: AnnData, layer: str | None, split_key: str, genes: np.ndarray):
+    def __init__(
+        self, people: AnnData, layer: str | None, split_key: str, genes: np.ndarray, *,
+        train_fraction: float = 1.0, seed: int = 0,
+    ) -> None:  # fmt: skip
         X = inputs.matrix(people, layer)
         blocks = [b.toarray() if hasattr(b, "toarray") else b for _, b in inputs.row_blocks(X)]
         y = np.concatenate(blocks).astype(np.float64)[:, genes]
@@ -47,6 +56,10 @@ class PersonalTables:
         part = parts.by_gene(people, split_key)[:, genes]
         self.y = np.where(known, y, np.nan)
         self.train, self.val = (part == parts.TRAIN) & known, (part == parts.VAL) & known
+        if train_fraction < 1:
+            order = np.random.default_rng(seed).permutation(len(part))
+            asked = np.rint(train_fraction * self.train.sum(axis=0))
+            self.train[order] &= np.cumsum(self.train[order], axis=0) <= asked
         trained = self.train.sum(axis=0) >= 2
         if not trained.any():
             msg = "No gene has two training people with expression."
@@ -69,17 +82,30 @@ class PersonalSequences:
         Names, in the order wanted; all of `haplotypes` when None.
     genes
         Names.
+    min_af
+        Alleles that are rarer than this among the haplotypes of training people are replaced by
+        the most frequent allele.
+    train
+        bool (n_people, n_genes), who trains; needed where `min_af` is above 0. At a gene without
+        training people those who train anywhere are counted.
 
     Raises
     ------
     KeyError
         Genes without a window.
     ValueError
-        People without haplotypes.
+        People without haplotypes; `min_af` of haplotypes whose alleles are not at hand.
     """
 
-    def __init__(self, haplotypes: Any, people: Any | None, genes: list[str]) -> None:
+    def __init__(
+        self, haplotypes: Any, people: Any | None, genes: list[str], *, min_af: float = 0.0,
+        train: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
         self.haplotypes, self.genes = haplotypes, genes
+        self.min_af, self.train = min_af, train
+        if min_af > 0 and getattr(haplotypes, "_alleles", None) is None:
+            msg = "min_af= needs haplotypes made by ol.pp.haplotypes."
+            raise ValueError(msg)
         known = set(haplotypes.names)
         absent = [g for g in genes if g not in known]
         if absent:
@@ -105,7 +131,7 @@ class PersonalSequences:
         if g in self._kept:
             self._kept.move_to_end(g)
             return self._kept[g]
-        tokens, index = self.haplotypes[self.genes[g]]
+        tokens, index = self._common(g)[self.genes[g]]
         used, at = np.unique(index[self.rows], return_inverse=True)
         found = tokens[used], at.reshape(-1, 2)
         self._kept[g] = found
@@ -114,6 +140,19 @@ class PersonalSequences:
             _, (old, _) = self._kept.popitem(last=False)
             self._bytes -= old.nbytes
         return found
+
+    def _common(self, g: int) -> Any:
+        """The haplotypes, without rare alleles if so asked."""
+        if self.min_af == 0 or self.train is None:
+            return self.haplotypes
+        who = self.train[:, g]
+        counted = self.rows[who if who.any() else self.train.any(axis=1)]
+        out = copy(self.haplotypes)
+        chrom = out.windows[out.names.index(self.genes[g])].chrom
+        if chrom in out._alleles:
+            out._store = None  # sequences that were written before know rare alleles
+            out._alleles = {chrom: CommonAlleles(out._alleles[chrom], counted, self.min_af)}
+        return out
 
 
 def check_lengths(sequences: PersonalSequences, trunk: Any) -> int:

@@ -6,52 +6,56 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from omicllm._core import checks, inputs, parts
 from omicllm._core import rng as rngs
-from omicllm._core.log import logger
 from omicllm.model._base import OmicModel
-from omicllm.model._personal_data import PersonalSequences, PersonalTables, check_lengths
+from omicllm.model._personal_data import PersonalSequences, check_lengths
+from omicllm.model._personal_joint import JOINT, JointData
 from omicllm.model._personal_predict import PersonalPredict
+from omicllm.model._personal_train import PersonalTrain
 from omicllm.nn.borzoi import Borzoi
 from omicllm.nn.enformer import Enformer
 from omicllm.nn.genome_trunk import load_trunk
+from omicllm.nn.joint_heads import random_start as restarted
 from omicllm.nn.personal_network import PersonalNetwork
-from omicllm.train._personal import KeepBest, PersonalData, PersonalPlan, PersonalSampler
 
 from scvi.data import AnnDataManager  # isort: skip  (after ours, which import scvi quietly)
 from scvi.data.fields import LayerField  # isort: skip
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from anndata import AnnData
 
 STRATEGIES = (
     "baseline", "single_counts", "single_z", "pair_regression", "pair_counts",
-    "pair_classification",
+    "pair_classification", *JOINT,
 )  # fmt: skip
 #: CAGE of the cell line GM12878, the published track of lymphoblastoid cells.
 GM12878 = 5110
 
 
-class PersonalExpression(PersonalPredict, OmicModel):
+class PersonalExpression(PersonalTrain, PersonalPredict, OmicModel):
     """Predict the expression of people from the two haplotypes they carry at a gene.
 
     A haplotype is a number f; a person is the mean of two. How f learns is the strategy:
 
-    ===================== =========================== ======================================
-    strategy              f                           loss
-    ===================== =========================== ======================================
-    baseline              track of the trunk          none
-    single_counts         attention head              SMAPE with expression
-    single_z              attention head              squared error of the z-score
-    pair_regression       attention head              squared error of the difference of z
-    pair_counts           attention head              SMAPE of both and of the difference
-    pair_classification   track                       cross-entropy of who has more
-    ===================== =========================== ======================================
+    =========================== =============== ==========================================
+    strategy                    f               loss
+    =========================== =============== ==========================================
+    baseline                    track of trunk  none
+    single_counts               attention head  SMAPE with expression
+    single_z                    attention head  squared error of the z-score
+    pair_regression             attention head  squared error of the difference of z
+    pair_counts                 attention head  SMAPE of both and of the difference
+    pair_classification         track           cross-entropy of who has more
+    pair_regression_tracks      attention head  that of pairs, and Poisson of a genome's tracks
+    pair_classification_tracks  track           the same, with the track itself once more
+    pair_regression_mpra        attention head  that of pairs, and squared error of effects of
+                                                alleles on a reporter
+    =========================== =============== ==========================================
 
     **Held-out genes are not predicted** by any strategy beyond what the trunk knew (published
     mean correlation .05, against .28 for genes of the training), and linear models reach as much
@@ -74,20 +78,35 @@ class PersonalExpression(PersonalPredict, OmicModel):
         Track of ``"baseline"`` and ``"pair_classification"``: by default 5,110 of Enformer's
         published human head (CAGE, GM12878), the first of a smaller head, and for other trunks a
         new one (``"baseline"`` wants to be told).
+    tracks
+        For ``*_tracks``: result of :func:`omicllm.io.read_basenji`, or several by species,
+        ``{"human": ..., "mouse": ...}``. Rows train or validate as ``obs["split"]`` says. The head
+        of an Enformer for that species predicts them (all its tracks, or those whose numbers are
+        the ``var_names``); other trunks get a new head.
+    mpra
+        For ``*_mpra``: result of :func:`omicllm.io.read_mpra` with ``genome=``; all rows train
+        where there is no ``obs["split"]``.
+    random_start
+        Begin with random weights of the trunk instead of those it has.
+    min_af
+        Leave out rare variants: alleles of a smaller share of the haplotypes of a gene's training
+        people are replaced by the most frequent one, mostly the reference, in everybody. What is
+        passed to :meth:`predict` stays as it is.
     freeze
-        None, ``"trunk"``, or one of ``trunk.parts`` (Enformer: ``"cnn"``, ``"transformer"``).
+        None, ``"trunk"``, or one or several of ``trunk.parts`` (Enformer and Borzoi: ``"cnn"``,
+        ``"transformer"``). Heads always train.
     batch_norm
         ``"frozen"`` keeps the statistics of batch norm, as published; ``"train"`` does not.
     dropout
         Use the trunk's dropout while training.
     seed
-        Seed of the head's starting weights.
+        Seed of starting weights.
 
     Raises
     ------
     ValueError
         Unknown strategy; haplotypes of a length that the trunk does not take; a trunk without
-        tracks where one is needed; nobody to train on.
+        tracks where one is needed; a joint strategy without its data, or data that do not fit.
 
     Examples
     --------
@@ -107,7 +126,11 @@ class PersonalExpression(PersonalPredict, OmicModel):
         strategy: str = "pair_regression",
         n_centre_bins: int = 10,
         track: int | None = None,
-        freeze: str | None = None,
+        tracks: AnnData | Mapping[str, AnnData] | None = None,
+        mpra: AnnData | None = None,
+        random_start: bool = False,
+        min_af: float = 0.0,
+        freeze: str | Sequence[str] | None = None,
         batch_norm: str = "frozen",
         dropout: bool = False,
         seed: int = 0,
@@ -116,6 +139,7 @@ class PersonalExpression(PersonalPredict, OmicModel):
         checks.one_of("strategy", strategy, STRATEGIES)
         checks.one_of("batch_norm", batch_norm, ("frozen", "train"))
         checks.whole_number("n_centre_bins", n_centre_bins)
+        checks.share("min_af", min_af, high=0.5)
         if adata is not None:
             super().__init__(adata)
             self.var_names_ = inputs.gene_names(adata)
@@ -135,7 +159,8 @@ class PersonalExpression(PersonalPredict, OmicModel):
             )
             raise ValueError(msg)
         else:
-            trunk = deepcopy(load_trunk(trunk))
+            with rngs.isolated(seed):
+                trunk = (restarted if random_start else deepcopy)(load_trunk(trunk))
             known = set(haplotypes.names)
             self.genes_ = [str(g) for g in self.var_names_ if str(g) in known]
             if not self.genes_:
@@ -146,16 +171,31 @@ class PersonalExpression(PersonalPredict, OmicModel):
         self.strategy, self.seed = strategy, seed
         self.sequences: PersonalSequences | None = None
         if adata is not None and haplotypes is not None:
-            self.sequences = PersonalSequences(haplotypes, adata.obs_names, self.genes_)
+            people, train = adata.obs_names, None
+            if min_af > 0:
+                at = {str(g): i for i, g in enumerate(adata.var_names)}
+                part = parts.by_gene(adata, self.registry_["setup_args"]["split_key"])
+                train = part[:, [at[g] for g in self.genes_]] == parts.TRAIN
+            self.sequences = PersonalSequences(
+                haplotypes, people, self.genes_, min_af=min_af, train=train
+            )
             self.length_ = check_lengths(self.sequences, trunk)
         elif description is not None:
             self.length_ = int(description["attributes"]["length"])
-        signal = strategy in ("baseline", "pair_classification")
+        signal = JOINT.get(strategy, (strategy,))[0] in ("baseline", "pair_classification")
+        chosen = _track(trunk, track, strategy) if signal else None
+        self.others_: JointData | None = None
+        self.joint_ = None if description is None else description["attributes"].get("joint")
+        if description is None or tracks is not None or mpra is not None:
+            self.others_ = JointData(strategy, trunk, tracks=tracks, mpra=mpra, track=chosen)
+            if description is not None and self.others_.described != self.joint_:
+                msg = "The model was trained together with other tracks, bins or cell types."
+                raise ValueError(msg)
+            self.joint_ = self.others_.described
         with rngs.isolated(seed):
             self.module = PersonalNetwork(
-                trunk, signal=signal, track=_track(trunk, track, strategy) if signal else None,
-                n_centre_bins=n_centre_bins, freeze=freeze,
-                frozen_batch_norm=batch_norm == "frozen", dropout=dropout,
+                trunk, signal=signal, track=chosen, n_centre_bins=n_centre_bins, freeze=freeze,
+                frozen_batch_norm=batch_norm == "frozen", dropout=dropout, joint=self.joint_,
             )  # fmt: skip
         self.module.eval()
         self.is_trained_ = strategy == "baseline"
@@ -164,6 +204,7 @@ class PersonalExpression(PersonalPredict, OmicModel):
             "non_kwargs": {
                 "strategy": strategy, "n_centre_bins": n_centre_bins, "track": track,
                 "freeze": freeze, "batch_norm": batch_norm, "dropout": dropout, "seed": seed,
+                "random_start": random_start, "min_af": min_af,
             },
         }  # fmt: skip
 
@@ -193,127 +234,11 @@ class PersonalExpression(PersonalPredict, OmicModel):
         manager.register_fields(adata, **kwargs)
         cls.register_manager(manager)
 
-    def train(
-        self,
-        max_epochs: int = 50,
-        *,
-        pairs_per_gene: int = 250,
-        val_pairs_per_gene: int = 100,
-        batch_size: int = 64,
-        genes_per_batch: int = 4,
-        lr: float = 1e-4,
-        weight_decay: float = 1e-3,
-        warmup: int = 1000,
-        max_shift: int = 3,
-        min_gap: float = 25.0,
-        patience: int | None = 5,
-        train_fraction: float = 1.0,
-        gradient_clip: float = 0.2,
-        rng: int | np.random.Generator | None = 0,
-        accelerator: str = "auto",
-        devices: int | list[int] | str = "auto",
-        show_progress: bool | None = None,
-        **trainer: Any,
-    ) -> None:
-        """Train on the training people; the best epoch on validation people is kept.
-
-        Parameters
-        ----------
-        max_epochs
-            Passes over the genes.
-        pairs_per_gene, val_pairs_per_gene
-            Pairs (people, for single strategies) of a gene in an epoch, and fixed for validation.
-        batch_size, genes_per_batch
-            Pairs in a batch, and the genes they come from. Each distinct haplotype of a batch
-            runs once.
-        lr, weight_decay, warmup
-            AdamW; linear warm-up steps (a fifth of all at most), then a cosine. No schedule for
-            ``"pair_classification"``.
-        max_shift
-            Sequences are shifted by up to this many bases, and turned to the other strand at
-            random, all those of a gene alike.
-        min_gap
-            ``"pair_classification"``: least difference of percentile between two people.
-        patience
-            Epochs without improvement before stopping; None never stops.
-        train_fraction
-            Share of training people used.
-        gradient_clip
-            Largest norm of the gradient.
-        rng
-            Seed, Generator or None.
-        accelerator, devices
-            Passed to Lightning.
-        show_progress
-            Draw a progress bar.
-        trainer
-            Passed to Lightning (``precision="bf16-mixed"``, ``accumulate_grad_batches=``).
-
-        Raises
-        ------
-        ValueError
-            The baseline, which is not trained; a model without data.
-        """
-        if self.strategy == "baseline":
-            msg = "strategy='baseline' is the trunk's own track: there is nothing to train."
-            raise ValueError(msg)
-        sequences = self._own_sequences()
-        numbers = {
-            "max_epochs": max_epochs, "pairs_per_gene": pairs_per_gene, "batch_size": batch_size,
-            "val_pairs_per_gene": val_pairs_per_gene, "genes_per_batch": genes_per_batch,
-        }  # fmt: skip
-        for name, value in numbers.items():
-            checks.whole_number(name, value)
-        checks.share("train_fraction", train_fraction)
-        setup = self.registry_["setup_args"]
-        at = inputs.gene_names(self.adata).astype(str)
-        genes = np.flatnonzero(np.isin(at, self.genes_))
-        tables = PersonalTables(self.adata, setup["layer"], setup["split_key"], genes)
-        seed = rngs.seed_of(rng)
-        if train_fraction < 1:
-            n = tables.train.shape[0]
-            kept = np.random.default_rng(seed).permutation(n) < round(train_fraction * n)
-            tables.train &= kept[:, None]
-        target = tables.z if self.strategy in ("single_z", "pair_regression") else tables.y
-        classify = self.strategy == "pair_classification"
-        options: dict[str, Any] = {
-            "pairs": self.strategy.startswith("pair"), "min_gap": min_gap if classify else 0.0,
-        }  # fmt: skip
-        samplers = [
-            PersonalSampler(sequences, target, p, **options) for p in (tables.train, tables.val)
-        ]
-        if not len(samplers[0].genes):
-            msg = "No gene has enough training people."
-            raise ValueError(msg)
-        if self.strategy in ("single_counts", "pair_counts") and not self.is_trained_:
-            with torch.no_grad():
-                self.module.head.value.bias.fill_(tables.level)
-        data = PersonalData(
-            samplers[0], samplers[1], per_gene=pairs_per_gene, val_per_gene=val_pairs_per_gene,
-            batch_size=batch_size, genes_per_batch=genes_per_batch, seed=seed, shift=max_shift,
-        )  # fmt: skip
-        plan = PersonalPlan(
-            self.module, strategy=self.strategy, lr=lr, weight_decay=weight_decay,
-            warmup=None if classify else warmup,
-        )  # fmt: skip
-        best = KeepBest(
-            "val_accuracy" if classify else "val_loss", largest=classify, patience=patience
-        )
-        self._fit(
-            plan, data, stage="train", max_epochs=max_epochs, seed=seed, accelerator=accelerator,
-            devices=devices, show_progress=show_progress, callbacks=[best],
-            check_val_every_n_epoch=1, gradient_clip_val=gradient_clip, **trainer,
-        )  # fmt: skip
-        if best.state is not None:
-            self.module.load_state_dict(best.state)
-            logger.info("kept the weights of epoch %d", best.epoch)
-        else:
-            logger.warning("nobody validates: the weights of the last epoch are kept")
-
     @classmethod
     def load(  # type: ignore[override]
         cls, dir_path: str | Path, adata: AnnData | None = None, *, haplotypes: Any = None,
-        trunk: Any = None, accelerator: str = "auto", device: int | str = "auto",
+        trunk: Any = None, tracks: Any = None, mpra: AnnData | None = None,
+        accelerator: str = "auto", device: int | str = "auto",
     ) -> Any:  # fmt: skip
         """Load a saved model.
 
@@ -328,6 +253,8 @@ class PersonalExpression(PersonalPredict, OmicModel):
         trunk
             A trunk of the same kind and size, where it is no :class:`omicllm.nn.Enformer` or
             :class:`omicllm.nn.Borzoi`; its weights are replaced.
+        tracks, mpra
+            Data of a joint strategy, needed only to train it further.
         accelerator, device
             Where to put the model.
 
@@ -339,14 +266,16 @@ class PersonalExpression(PersonalPredict, OmicModel):
             When the model is of another class or schema, `adata` holds other genes, or the trunk
             is missing.
         """
-        parts = {"haplotypes": haplotypes, "trunk": trunk}
-        return cls._load(dir_path, adata, accelerator=accelerator, device=device, **parts)
+        given = {"haplotypes": haplotypes, "trunk": trunk, "tracks": tracks, "mpra": mpra}
+        return cls._load(dir_path, adata, accelerator=accelerator, device=device, **given)
 
     def _attributes_to_save(self) -> dict[str, Any]:
         trunk = self.module.trunk
         own = isinstance(trunk, (Enformer, Borzoi))
         known = {trunk.name: trunk.hparams} if own else {"other": trunk.name}
-        return {"genes": self.genes_, "trunk": known, "length": self.length_}
+        return {
+            "genes": self.genes_, "trunk": known, "length": self.length_, "joint": self.joint_,
+        }  # fmt: skip
 
 
 def _track(trunk: Any, track: int | None, strategy: str) -> int | None:

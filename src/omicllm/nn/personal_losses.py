@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 #: Added to a count before Anscombe's square root.
 _ANSCOMBE = 3 / 8
+#: Added to a rate before its logarithm, so that a rate of 0 has a finite loss.
+_SMALLEST_RATE = 1e-8
 
 
 def smape(predicted: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
@@ -123,3 +129,52 @@ def strategy_loss(strategy: str, predicted: torch.Tensor, target: torch.Tensor) 
         "pair_classification": pair_classification,
     }  # fmt: skip
     return pairs[strategy](predicted, target)
+
+
+def poisson_nll(rate: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
+    """Poisson negative log-likelihood without its constant: mean of rate - y log(rate + 1e-8).
+
+    Parameters
+    ----------
+    rate, observed
+        Tracks (n, bins, n_tracks), not negative.
+
+    Returns
+    -------
+    A scalar.
+    """
+    return (rate - observed * torch.log(rate + _SMALLEST_RATE)).mean()
+
+
+def measured_error(predicted: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of the entries that are not NaN; 0 where there are none.
+
+    Parameters
+    ----------
+    predicted, observed
+        (n, n_cells): effects of variants, and what an assay measured.
+
+    Returns
+    -------
+    A scalar.
+    """
+    known = torch.isfinite(observed)
+    error = torch.where(known, predicted - observed, torch.zeros_like(predicted)).square()
+    return error.sum() / known.sum().clamp(min=1)
+
+
+def weighted_sum(losses: Mapping[str, torch.Tensor], weights: Mapping[str, float]) -> torch.Tensor:
+    """Sum of losses by name, each times its weight (1 where none is given).
+
+    Parameters
+    ----------
+    losses
+        Name -> scalar.
+    weights
+        Name -> weight.
+
+    Returns
+    -------
+    A scalar.
+    """
+    return torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 STRATEGIES = (
     "baseline", "single_counts", "single_z", "pair_regression", "pair_counts",
-    "pair_classification",
+    "pair_classification", "pair_regression_tracks", "pair_classification_tracks",
+    "pair_regression_mpra",
 )  # fmt: skip
 
 
@@ -37,6 +38,8 @@ def personal_expression(
     trunk: Any = None,
     model: Any = None,
     strategy: str = "pair_regression",
+    tracks: AnnData | Mapping[str, AnnData] | None = None,
+    mpra: AnnData | None = None,
     layer: str | None = None,
     genes: str | Sequence[str] | None = None,
     length: int | None = None,
@@ -79,8 +82,15 @@ def personal_expression(
         Instead: trained :class:`omicllm.model.PersonalExpression`, or folder with one.
     strategy
         ``"pair_regression"``, ``"pair_counts"``, ``"pair_classification"``, ``"single_counts"``,
-        ``"single_z"``, or ``"baseline"``, the trunk's own track without training; see
-        :class:`omicllm.model.PersonalExpression`. That of `model` where one is given.
+        ``"single_z"``, or ``"baseline"``, the trunk's own track without training; together with
+        other data ``"pair_regression_tracks"``, ``"pair_classification_tracks"`` or
+        ``"pair_regression_mpra"``; see :class:`omicllm.model.PersonalExpression`. That of `model`
+        where one is given.
+    tracks
+        Sequences with tracks to train on as well, from :func:`omicllm.io.read_basenji`; several by
+        species, ``{"human": ..., "mouse": ...}``.
+    mpra
+        Allelic effects to train on as well, from :func:`omicllm.io.read_mpra` with ``genome=``.
     layer
         Layer of `rna` with corrected expression instead of ``X``.
     genes
@@ -99,7 +109,8 @@ def personal_expression(
     baseline
         Linear model to report beside; None for none.
     model_args, train_args
-        Further arguments of the class and of its ``train``.
+        Further arguments of the class (``freeze=``, ``random_start=``, ``min_af=``) and of its
+        ``train`` (``train_fraction=``, ``heads_first=``, Lightning's ``strategy=``).
     batch_size
         Haplotypes in a batch of the predictions.
     save
@@ -136,7 +147,7 @@ def personal_expression(
         No such modality, layer, split, windows or gene.
     ValueError
         People without genotypes; windows of a length that the trunk does not take; neither or both
-        of `trunk` and `model`; a strategy that is not the model's.
+        of `trunk` and `model`; a joint strategy without its data.
     FileExistsError
         When `save` exists.
     """
@@ -170,7 +181,7 @@ def personal_expression(
         with shell(PersonalExpression, _lent(people, layer, part)) as lent:
             PersonalExpression.setup_anndata(lent, split_key="split")
             trained = PersonalExpression(
-                lent, store, trunk=start, strategy=strategy,
+                lent, store, trunk=start, strategy=strategy, tracks=tracks, mpra=mpra,
                 **{"seed": rngs.seed_of(rng), **(model_args or {})},
             )  # fmt: skip
             if strategy != "baseline":
@@ -204,6 +215,7 @@ def personal_expression(
         "split_key": split_key, "window_key": window_key, "max_epochs": max_epochs,
         "baseline": baseline, "unphased": unphased, "genome": str(getattr(genome, "path", genome)),
         "model_args": model_args, "train_args": train_args, "rna": rna, "geno": geno,
+        "tracks": _shapes(tracks), "mpra": _shapes(mpra),
         "rng": rngs.recorded(rng),
     }  # fmt: skip
     arrays = {
@@ -212,6 +224,13 @@ def personal_expression(
     }  # fmt: skip
     result = results.Result("tl.personal_expression", values, params, arrays, key_added)
     return results.write(mdata, result, mod=rna, copy=copy)
+
+
+def _shapes(data: Any) -> Any:
+    """Numbers of rows and columns of data that were trained on as well."""
+    if data is None:
+        return None
+    return list(data.shape) if hasattr(data, "shape") else {k: _shapes(v) for k, v in data.items()}
 
 
 def _lent(people: AnnData, layer: str | None, part: np.ndarray) -> AnnData:
