@@ -281,7 +281,7 @@ def test_several_windows(tmp_path):
         ol.tl.twas(make(), window=[100, -1])
     with pytest.raises(ValueError, match="no length"):
         ol.tl.twas(make(), window=[])
-    with pytest.raises(KeyError, match="'windows' is not in uns.*window="):
+    with pytest.raises(KeyError, match="'windows' is not in adata.uns.*window="):
         ol.get.twas_df(ol.tl.twas(make(), window=1000, copy=True), table="windows", mod="rna")
     with pytest.raises(KeyError, match="mod='rna'"):
         ol.get.twas_df(mdata, key="nothing", mod="rna")

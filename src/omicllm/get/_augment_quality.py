@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from omicllm._core import docs
-from omicllm.get._tables import _table
+from omicllm.get._tables import table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,4 +36,4 @@ def augment_quality_df(
     KeyError
         When there are no such results.
     """
-    return _table(adata, key, "table", "augment_quality(adata, labels_key=...)", mod)
+    return table_of(adata, key, "table", "augment_quality(adata, labels_key=...)", mod)

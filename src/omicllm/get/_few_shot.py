@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from omicllm._core import checks, docs
-from omicllm.get._tables import _table
+from omicllm.get._tables import table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ def few_shot_df(
         When there are no such results.
     """
     checks.share("level", level)
-    frame = _table(adata, key, "table", "few_shot(adata)", mod)
+    frame = table_of(adata, key, "table", "few_shot(adata)", mod)
     if not summary:
         return frame
     import pandas as pd

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from omicllm._core import checks, docs, inputs
-from omicllm.get._tables import _table
+from omicllm.get._tables import table_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -53,8 +53,8 @@ def gene_views_df(
     """
     checks.one_of("table", table, ("prediction", "canonical", "neighbors", "genes", "alike"))
     if table != "genes":
-        return _table(adata, key, table, _CALL, mod)
-    alike = _table(adata, key, "alike", _CALL, mod)
+        return table_of(adata, key, table, _CALL, mod)
+    alike = table_of(adata, key, "alike", _CALL, mod)
     var = inputs.resolve(adata, mod).var
     frame = pd.DataFrame(
         {c: np.asarray(var[f"{key}_{c}"]) for c in ("agreement", "pval", "qval")},

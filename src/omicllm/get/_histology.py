@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from omicllm._core import checks, docs
-from omicllm.get._tables import _table
+from omicllm.get._tables import table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ def histology_baselines_df(
     """
     names = {"scores": "table", "genes": "gene_table", "folds": "folds"}
     checks.one_of("table", table, names)
-    return _table(adata, key, names[table], "histology_baselines(adata)", mod)
+    return table_of(adata, key, names[table], "histology_baselines(adata)", mod)
 
 
 @docs.fill()
@@ -77,4 +77,4 @@ def evaluate_expression_df(
     """
     names = {"scores": "table", "genes": "gene_table"}
     checks.one_of("table", table, names)
-    return _table(adata, key, names[table], "evaluate_expression(adata, pred=...)", mod)
+    return table_of(adata, key, names[table], "evaluate_expression(adata, pred=...)", mod)

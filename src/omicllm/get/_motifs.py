@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from omicllm._core import checks, docs
-from omicllm.get._tables import _table
+from omicllm.get._tables import table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ def motifs_df(
     """
     checks.one_of("table", table, ("motifs", "sites"))
     name = "table" if table == "motifs" else table
-    frame = _table(adata, key, name, "motifs(adata)", mod)
+    frame = table_of(adata, key, name, "motifs(adata)", mod)
     if table == "motifs":
         frame["p"], frame["q"] = frame["pval"], frame["qval"]
     return frame

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from omicllm._core import checks, docs, inputs
+from omicllm.get._tables import table_of
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
     from mudata import MuData
+
+#: Where a MuData holds the results.
+_RNA, _GENO = "; it is in the expression, mod='rna'", "; it is in the genotypes, mod='geno'"
 
 
 @docs.fill()
@@ -41,11 +45,8 @@ def evaluate_personal_df(
         When there are no such results.
     """
     checks.one_of("table", table, ("summary", "genes"))
-    source = inputs.resolve(adata, mod)
-    if key not in source.uns or "summary" not in source.uns[key]:
-        hint = "Make them with ol.tl.evaluate_personal(adata)."
-        raise checks.missing(key, "adata.uns", source.uns, hint=hint)
-    return source.uns[key]["table" if table == "genes" else table].copy()
+    name = "table" if table == "genes" else table
+    return table_of(adata, key, name, "evaluate_personal(adata)", mod)
 
 
 @docs.fill()
@@ -80,16 +81,12 @@ def variant_effects_df(
     KeyError
         When there are no such results (they are in the modality of the genotypes).
     """
-    source = inputs.resolve(adata, mod)
-    if key not in source.uns or "table" not in source.uns[key]:
-        hint = "Make them with ol.tl.variant_effects(mdata); they are in its genotypes, mod='geno'."
-        raise checks.missing(key, "adata.uns", source.uns, hint=hint)
-    table = source.uns[key]["table"]
+    table = table_of(adata, key, "table", "variant_effects(mdata)", mod, where=_GENO)
     if gene is not None:
         table = table[table["gene"] == gene]
     if n is not None:
         table = table.groupby("gene", sort=False, observed=True).head(n)
-    return table.copy()
+    return table
 
 
 @docs.fill()
@@ -114,11 +111,7 @@ def variant_drivers_df(
     KeyError
         When there are no such results (they are in the modality of the genotypes).
     """
-    source = inputs.resolve(adata, mod)
-    if key not in source.uns or "table" not in source.uns[key]:
-        hint = "Make them with ol.tl.variant_drivers(mdata); they are in its genotypes, mod='geno'."
-        raise checks.missing(key, "adata.uns", source.uns, hint=hint)
-    return source.uns[key]["table"].copy()
+    return table_of(adata, key, "table", "variant_drivers(mdata)", mod, where=_GENO)
 
 
 @docs.fill()
@@ -143,14 +136,7 @@ def variant_enrichment_df(
     KeyError
         When there are no such results (they are in the modality of the genotypes).
     """
-    source = inputs.resolve(adata, mod)
-    if key not in source.uns or "table" not in source.uns[key]:
-        hint = (
-            "Make them with ol.tl.variant_enrichment(mdata, bed=...); they are in its genotypes, "
-            "mod='geno'."
-        )
-        raise checks.missing(key, "adata.uns", source.uns, hint=hint)
-    return source.uns[key]["table"].copy()
+    return table_of(adata, key, "table", "variant_enrichment(mdata, bed=...)", mod, where=_GENO)
 
 
 @docs.fill()
@@ -233,17 +219,8 @@ def twas_df(
         When there are no such results (they are in the modality of the expression).
     """
     checks.one_of("table", table, ("summary", "windows", "weights"))
-    source = inputs.resolve(adata, mod)
-    if key not in source.uns or "summary" not in source.uns[key]:
-        hint = "Make them with ol.tl.twas(mdata); they are in its expression, mod='rna'."
-        raise checks.missing(key, "adata.uns", source.uns, hint=hint)
-    entry = source.uns[key]
-    if table not in entry:
-        way = "several lengths: window=[...]" if table == "windows" else "published weights="
-        raise checks.missing(
-            table, f"uns[{key!r}]", entry, hint=f"ol.tl.twas writes it with {way}."
-        )
-    return entry[table].copy()
+    ways = {"summary": "", "windows": ", window=[...]", "weights": ", weights=..."}
+    return table_of(adata, key, table, f"twas(mdata{ways[table]})", mod, where=_RNA)
 
 
 @docs.fill()
@@ -276,8 +253,5 @@ def sample_size_df(
         When there are no such results (they are in the modality of the expression).
     """
     checks.one_of("table", table, ("summary", "genes"))
-    source = inputs.resolve(adata, mod)
-    if key not in source.uns or "summary" not in source.uns[key]:
-        hint = "Make them with ol.tl.sample_size(mdata); they are in its expression, mod='rna'."
-        raise checks.missing(key, "adata.uns", source.uns, hint=hint)
-    return source.uns[key]["table" if table == "genes" else table].copy()
+    name = "table" if table == "genes" else table
+    return table_of(adata, key, name, "sample_size(mdata)", mod, where=_RNA)

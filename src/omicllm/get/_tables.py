@@ -44,7 +44,7 @@ def gene_functions_df(
     """
     checks.one_of("table", table, ("proposed", "enrichment", "sets"))
     name = "table" if table == "proposed" else table
-    return _table(adata, key, name, "gene_functions(adata, gene_sets=...)", mod)
+    return table_of(adata, key, name, "gene_functions(adata, gene_sets=...)", mod)
 
 
 @docs.fill()
@@ -69,16 +69,19 @@ def gene_interactions_df(
     KeyError
         When there are no such results.
     """
-    return _table(adata, key, "table", "gene_interactions(adata)", mod)
+    return table_of(adata, key, "table", "gene_interactions(adata)", mod)
 
 
-def _table(
-    adata: AnnData | MuData, key: str, name: str, call: str, mod: str | None
+def table_of(
+    adata: AnnData | MuData, key: str, name: str, call: str, mod: str | None, *, where: str = ""
 ) -> pd.DataFrame:
-    """One table of an entry of `uns`, as plain columns."""
+    """One table of an entry of `uns`, as plain columns; `call` makes it, `where` says where."""
     source = inputs.resolve(adata, mod)
-    if key not in source.uns or name not in source.uns[key]:
-        raise checks.missing(key, "adata.uns", source.uns, hint=f"Make it with ol.tl.{call}.")
+    hint = f"Make it with ol.tl.{call}{where}."
+    if key not in source.uns:
+        raise checks.missing(key, "adata.uns", source.uns, hint=hint)
+    if name not in source.uns[key]:
+        raise checks.missing(name, f"adata.uns[{key!r}]", source.uns[key], hint=hint)
     frame = pd.DataFrame(source.uns[key][name]).reset_index(drop=True)
     for column in frame:
         if isinstance(frame[column].dtype, pd.CategoricalDtype):
