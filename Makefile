@@ -18,6 +18,8 @@ PYTHONS := $(PYTHON) python3.11 python3 python3.12 python3.13
 # Threads: no more than the machine has, and no more than help on small work.
 OMP_NUM_THREADS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 4 ] && n=4; echo $$n)
 export OMP_NUM_THREADS
+# The tests run in as many processes, each on one thread.
+TESTS := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(OMP_NUM_THREADS) --dist worksteal
 export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -57,10 +59,10 @@ demo: $(VENV)/.installed ## gene embeddings of the bundled section; figures and 
 	$(BIN)/python tutorials/demo.py $(OUT)
 
 test: $(VENV)/.installed-test $(BRIDGES) ## the fast test suite
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(TESTS) -m "not slow" $(PYTEST_ARGS)
 
 test-all: $(VENV)/.installed-test $(BRIDGES) ## all tests, with the long ones on real data
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(TESTS) $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from made_tissue import made_section, made_sections
+from scipy import sparse
 
 import omicllm as ol
 from omicllm.stats.agreement import gene_pearson
@@ -235,6 +236,86 @@ def test_intervals_hold_on_new_sections(model, new):
         share.append(((measured(other) >= low) & (measured(other) <= high)).to_numpy().mean())
     assert 0.85 < np.mean(share) < 0.95
     assert (low <= model.predict(other)).to_numpy().all()
+
+
+def covered(net, adata, **kwargs):
+    low, high = net.get_intervals(adata, **kwargs)
+    y = measured(adata)
+    return ((y >= low.to_numpy()) & (y <= high.to_numpy())).mean()
+
+
+def test_intervals_of_known_depth_hold_in_every_section(model):
+    plain, given = [], []
+    for depth in (100.0, 400.0, 800.0, 1600.0, 5000.0):
+        other = made_section("new", seed=9, depth=depth)  # only the depth differs
+        other.obs["n_counts"] = np.asarray(other.X.sum(1)).ravel()
+        plain.append(covered(model, other))
+        given.append(covered(model, other, library_size="n_counts"))
+    assert 0.8 < np.mean(given) < 0.96
+    assert np.ptp(given) < 0.5 * np.ptp(plain)
+    assert plain[0] < 0.8  # what the depth of training says nothing about
+    low, high = model.get_intervals(other, library_size=other.obs["n_counts"].to_numpy())
+    deep, shallow = (np.subtract(*model.get_intervals(other, library_size=n)[::-1])
+                     for n in (1e4, 100.0))  # fmt: skip
+    assert (high >= low).to_numpy().all()
+    assert deep.to_numpy().mean() < shallow.to_numpy().mean()
+    for wrong, message in ((np.ones(3), "one per observation"), (0.0, "must be positive")):
+        with pytest.raises(ValueError, match=message):
+            model.get_intervals(other, library_size=wrong)
+    with pytest.raises(KeyError, match="depth"):
+        model.get_intervals(other, library_size="depth")
+
+
+def shifted(name, patient, seed, shift):
+    """A section in which the rates of some genes are those of its patient."""
+    adata = made_section(name, seed=seed)
+    rng = np.random.default_rng(seed)
+    rate = adata.X.toarray() + 0.2
+    rate = rate * np.exp(shift)
+    rate *= adata.X.toarray().sum(1, keepdims=True) / rate.sum(1, keepdims=True)
+    adata.X = sparse.csr_matrix(rng.poisson(rate).astype(np.float32))
+    adata.obs["patient"] = patient
+    return adata
+
+
+def test_a_known_patient_has_its_own_level(tmp_path):
+    import anndata as ad
+
+    rng = np.random.default_rng(0)
+    shift = {p: rng.normal(0, 0.8, 30) for p in "PQR"}
+    parts = [shifted(f"{p}{i}", p, 10 * i + j, shift[p])
+             for i in (1, 2) for j, p in enumerate("PQ")]  # fmt: skip
+    net = made(ad.concat(parts))
+    net.train(0)
+    assert net.patients_ == ["P", "Q"]
+    share = {p: [] for p in "PQR"}
+    for seed in range(40, 44):
+        for p in "PQR":
+            adata = shifted("x", p, seed, shift[p])
+            share[p].append([covered(net, adata),
+                             covered(net, adata, library_size=measured_depth(adata))])  # fmt: skip
+    for p in "PQR":
+        assert (np.abs(np.mean(share[p], axis=0) - 0.9) < 0.07).all()
+    known = shifted("x", "P", 40, shift["P"])
+    stranger = known.copy()
+    stranger.obs["patient"] = "S"
+    error = [((measured(a) - net.predict(a).to_numpy()) ** 2).mean() for a in (known, stranger)]
+    assert error[0] < 0.9 * error[1]
+    width = [np.subtract(*net.get_intervals(a)[::-1]).to_numpy().mean() for a in (known, stranger)]
+    assert width[0] < width[1]
+    # Within the section nothing changes but rounding at zero: correlations are the same.
+    r = [gene_pearson(measured(a), net.predict(a).to_numpy()).mean() for a in (known, stranger)]
+    assert abs(r[0] - r[1]) < 0.02
+    net.save(tmp_path / "m")
+    again = ol.model.SPAM.load(tmp_path / "m")
+    for kwargs in ({}, {"library_size": 500.0}):
+        for one, two in zip(again.get_intervals(known, **kwargs),
+                            net.get_intervals(known, **kwargs), strict=True):  # fmt: skip
+            pd.testing.assert_frame_equal(one, two)
+
+
+def measured_depth(adata):
+    return np.asarray(adata.X.sum(axis=1), dtype=float).ravel()
 
 
 def test_reliability_ranks_genes(model, new):

@@ -10,14 +10,11 @@ import numpy as np
 from omicllm._core import checks
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger
-from omicllm.model._spam_data import read_counts
-from omicllm.model._spam_results import SPAMResults
+from omicllm.model._live_encoder import LiveEncoder, live_plan
+from omicllm.model._spam_calibration import SPAMCalibration
+from omicllm.model._spam_data import read_counts, read_patches
 from omicllm.nn.count_likelihoods import LIKELIHOODS
-from omicllm.stats.agreement import gene_pearson
-from omicllm.stats.conformal import calibrated
 from omicllm.stats.program_regression import ProgramRegression
-from omicllm.stats.ridge import mean_of_sections, section_means
-from omicllm.stats.tissue_context import TissueContext
 from omicllm.train._spam import (
     MODES,
     AlignmentPlan,
@@ -31,7 +28,7 @@ from omicllm.train._spam import (
 import torch  # isort: skip  (after the model modules, which import scvi quietly)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from anndata import AnnData
@@ -43,7 +40,7 @@ if TYPE_CHECKING:
 _MAX_TRIALS = 3
 
 
-class SPAM(SPAMResults):
+class SPAM(SPAMCalibration):
     """Predict the expression of sections of which there is only an image.
 
     Image features are read together with the tissue around an observation and, where some
@@ -70,6 +67,12 @@ class SPAM(SPAMResults):
         Of raw counts: ``"zinb"``, ``"nb"``, ``"poisson"``; ``"gaussian"`` of log-normalised values.
     knn
         Neighbours of an observation; a smaller section has what there is.
+    encoder, transform
+        Torch module that makes features of patches, where `use_rep` names patches, and function
+        from patches uint8 (n, p, p, 3) to its input (by default ImageNet's colours).
+    lora
+        Let :meth:`pretrain` train low-rank adapters on the linear layers of the encoder; True or a
+        dict with arguments of :class:`peft.LoraConfig`. Its own weights stay as they are.
     seed
         Seed of starting weights.
 
@@ -101,6 +104,9 @@ class SPAM(SPAMResults):
         tokens: str = "multi",
         likelihood: str = "zinb",
         knn: int = 12,
+        encoder: torch.nn.Module | None = None,
+        transform: Callable[[np.ndarray], torch.Tensor] | None = None,
+        lora: bool | Mapping[str, Any] = False,
         seed: int = 0,
         description: Mapping[str, Any] | None = None,
     ) -> None:
@@ -114,8 +120,10 @@ class SPAM(SPAMResults):
             msg = f"n_hidden ({n_hidden}) must be a multiple of n_heads ({n_heads})."
             raise ValueError(msg)
         own = {"n_top_genes": n_top_genes, **sizes, "tokens": tokens, "likelihood": likelihood,
-               "seed": seed}  # fmt: skip
+               "seed": seed, "lora": lora}  # fmt: skip
         self.params_ = own
+        if encoder is not None:
+            self._live = LiveEncoder(encoder, transform, lora, seed)
         self._begin(adata, description)
         if description is None:
             data = self._own()
@@ -133,10 +141,12 @@ class SPAM(SPAMResults):
         groups, one_patient = tissue.groups()
         blocks = tissue.blocks(k)
         self.n_features_ = tissue.features.shape[1]
+        # What was pretrained on live features goes on reading them in the same scale.
+        like = self.regression_ if self._live is not None and self.pretrained_ else None
         regression = ProgramRegression(self.params_["n_programs"], seed=self.params_["seed"])
         self.regression_ = regression.fit(
             blocks, values, data.shares(tissue.sections), data.total, tissue.sections, groups,
-            one_patient=one_patient,
+            one_patient=one_patient, like=like,
         )  # fmt: skip
         self.gene_mean_ = values.mean(axis=0).astype(np.float32)
         self.gene_sd_ = np.maximum(values.std(axis=0), 1e-3).astype(np.float32)
@@ -178,6 +188,9 @@ class SPAM(SPAMResults):
     ) -> None:
         """Align images with genes and with the tissue around, by contrast (InfoNCE).
 
+        With ``lora=`` patches are encoded in every step and adapters of the encoder are trained
+        along; :meth:`train` then works on features of the adapted encoder.
+
         Parameters
         ----------
         mode
@@ -201,16 +214,22 @@ class SPAM(SPAMResults):
         seed = rngs.seed_of(rng)
         tissue, _, tensors = self._prepare()
         before = copy.deepcopy(self.module.cpu().state_dict())
-        plan = AlignmentPlan(
-            self.module, tensors, MODES[mode], lr=lr, weight_decay=weight_decay,
-            temperature=temperature,
-        )  # fmt: skip
+        how: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "temperature": temperature}
+        plan = AlignmentPlan(self.module, tensors, MODES[mode], **how)
+        if self._live is not None and self._live.adapted:
+            patches = read_patches(self._own(), self._setup["use_rep"])
+            regression = self._regression()
+            plan = live_plan(
+                self._live, self.module, tensors, MODES[mode], tissue, regression, patches, how
+            )
         self._fit(
             plan, RowData(np.arange(len(tissue.features)), batch_size, seed), stage="pretrain",
             max_epochs=max_epochs, seed=seed, accelerator=accelerator, devices=devices,
             show_progress=show_progress, gradient_clip_val=1.0, **trainer,
         )  # fmt: skip
         self.is_trained_ = False
+        if self._live is not None:
+            self._live.forget()
         parts = {"gene": ("adapter.", "genes."), "space": ("adapter.", "spatial.")}
         aligned = tuple(p for task in MODES[mode] for p in parts[task])
         after = {k: v.cpu() for k, v in self.module.state_dict().items() if k.startswith(aligned)}
@@ -240,6 +259,10 @@ class SPAM(SPAMResults):
                 f"{len(self.genes_)} or another order: pass genes=list(model.genes_) to SPAM."
             )
             raise ValueError(msg)
+        if self._live is not None and other._live is not None:
+            self._live.load(other._live.arrays())
+            self.regression_, self.pretrained_ = other.regression_, list(other.pretrained_)
+            self.module = copy.deepcopy(other.module)
         self._prepare()
         mine, theirs = self.module.cpu().state_dict(), other.module.state_dict()
         wrong = [k for k in other.pretrained_ if mine[k].shape != theirs[k].shape]
@@ -365,26 +388,3 @@ class SPAM(SPAMResults):
                 known = torch.zeros(len(part), dtype=torch.bool)
                 total += float(plan.loss(part, genes, known)) * len(part)
         return total / len(rows)
-
-    def _calibrate(self, tissue: Tissue, data: Counts, seed: int) -> None:
-        """Learn from held-out groups how wrong predictions are: intervals, genes, context."""
-        regression, rng = self._regression(), np.random.default_rng(seed)
-        values, groups = data.values, regression.groups_
-        deviation = regression.deviations(regression.out_of_fold_)
-        depth = regression.depth_out_of_fold_
-        deviation = deviation + regression.depth_effect(depth, tissue.sections)
-        held = np.empty_like(values)
-        for g in range(groups.max() + 1):
-            out = groups == g
-            level = mean_of_sections(values[~out], tissue.sections[~out])
-            held[out] = level + deviation[out]
-        truth, guess = (v - section_means(v, tissue.sections) for v in (values, deviation))
-        self.reliability_ = gene_pearson(truth, guess)
-        self.intervals_ = calibrated(held, values, rng)
-        coords = tissue.coords
-        if coords is None:
-            coords = np.arange(len(values))[:, None] * np.array([1e6, 0.0])
-        rows = tissue.rows()
-        self.context_ = TissueContext.fitted(
-            values - held, [coords[r] for r in rows], rows, regression.axes_, rng
-        )

@@ -16,7 +16,7 @@ from omicllm.stats.program_regression import BLOCKS
 from omicllm.stats.splits import spatial_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from anndata import AnnData
 
@@ -36,8 +36,9 @@ class Tissue:
         (n, d) image features.
     coords
         (n, 2) in spacings of the array of the section, or None.
-    sections, section_names, patients
-        (n,) numbers from 0, their names, and (n,) patient of each row.
+    sections, section_names, patients, patient_names
+        (n,) numbers from 0, their names, and the same of the patient of each row; without
+        patients all numbers are 0 and there are no names.
     """
 
     features: np.ndarray
@@ -45,6 +46,7 @@ class Tissue:
     sections: np.ndarray
     section_names: list[str]
     patients: np.ndarray
+    patient_names: list[str]
     obs_names: np.ndarray
 
     def rows(self) -> list[np.ndarray]:
@@ -79,7 +81,30 @@ class Tissue:
         return spatial_blocks(self.coords, self.sections, n_blocks), True
 
 
-def read_tissue(adata: AnnData, setup: Mapping[str, Any], n_features: int | None = None) -> Tissue:
+def read_patches(adata: AnnData, key: str) -> np.ndarray | None:
+    """Patches uint8 (n, p, p, 3) of an entry of obsm, or None where it holds features.
+
+    Raises
+    ------
+    ValueError
+        Patches of another shape or type.
+    """
+    found = adata.obsm.get(key)
+    if getattr(found, "ndim", 2) != 4:
+        return None
+    if found.shape[3] != 3 or found.shape[1] != found.shape[2] or found.dtype != np.uint8:
+        msg = (
+            f"adata.obsm[{key!r}] must hold square colour patches (n_obs, p, p, 3) of uint8, not "
+            f"{found.shape} of {found.dtype}."
+        )
+        raise ValueError(msg)
+    return np.asarray(found)
+
+
+def read_tissue(
+    adata: AnnData, setup: Mapping[str, Any], n_features: int | None = None,
+    encode: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Tissue:  # fmt: skip
     """Read everything but expression.
 
     Parameters
@@ -88,6 +113,8 @@ def read_tissue(adata: AnnData, setup: Mapping[str, Any], n_features: int | None
         Arguments of :meth:`SPAM.setup_anndata`.
     n_features
         Number of features a trained model expects.
+    encode
+        Function from patches to features, where the entry of obsm holds patches.
 
     Raises
     ------
@@ -100,7 +127,21 @@ def read_tissue(adata: AnnData, setup: Mapping[str, Any], n_features: int | None
             key, "adata.obsm", adata.obsm,
             hint="Make features with ol.pp.image_features(adata), or name others with use_rep=.",
         )  # fmt: skip
-    found = adata.obsm[key]
+    found, patches = adata.obsm[key], read_patches(adata, key)
+    if patches is not None:
+        if encode is None:
+            msg = (
+                f"adata.obsm[{key!r}] holds patches: pass encoder= (a torch module) to SPAM or "
+                "SPAM.load, or make features with ol.pp.image_features(adata)."
+            )
+            raise ValueError(msg)
+        found = encode(patches)
+    elif encode is not None:
+        msg = (
+            f"This model runs an encoder on patches, and adata.obsm[{key!r}] holds none: name an "
+            "entry (n_obs, p, p, 3) of uint8 with use_rep=."
+        )
+        raise ValueError(msg)
     features = np.asarray(found.to_numpy() if hasattr(found, "to_numpy") else found)
     if features.ndim != 2 or features.dtype.kind not in "iuf" or not np.isfinite(features).all():
         msg = f"adata.obsm[{key!r}] must hold finite numbers (n_obs, d)."
@@ -113,15 +154,18 @@ def read_tissue(adata: AnnData, setup: Mapping[str, Any], n_features: int | None
         raise ValueError(msg)
     codes, names = inputs.sections(adata, usual_key(adata, setup, "section_key"))
     patient = usual_key(adata, setup, "patient_key")
-    patients = np.zeros(adata.n_obs, dtype=int)
+    patients: np.ndarray = np.zeros(adata.n_obs, dtype=int)
+    patient_names: list[str] = []
     if patient is not None:
-        patients = inputs.sections(adata, patient)[0]
+        patients, patient_names = inputs.sections(adata, patient)
     coords = _coordinates(adata, setup["spatial_key"])
     if coords is not None:
         for s in range(len(names)):
             coords[codes == s] /= spacing(coords[codes == s])
     obs_names = np.asarray(adata.obs_names, dtype=object)
-    return Tissue(features.astype(np.float32), coords, codes, names, patients, obs_names)
+    return Tissue(
+        features.astype(np.float32), coords, codes, names, patients, patient_names, obs_names
+    )
 
 
 def usual_key(adata: AnnData, setup: Mapping[str, Any], argument: str) -> str | None:
@@ -199,3 +243,47 @@ def read_counts(
     inputs.check_expression(X.tocsc(), names, counts=True, layer=layer, layers=adata.layers)
     total = np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
     return Counts(X[:, place].toarray().astype(np.float32), total)
+
+
+def joined(
+    mdata: Any, *, rna: str = "rna", image: str = "image", use_rep: str | None = None,
+    layer: str | None = None,
+) -> AnnData:  # fmt: skip
+    """One AnnData of a MuData's counts and image features, joined by the names of observations.
+
+    Raises
+    ------
+    KeyError
+        A modality, or features, that are not there.
+    ValueError
+        No observation with an image. Observations without counts are kept out.
+    """
+    import anndata as ad
+
+    for mod in (rna, image):
+        if mod not in mdata.mod:
+            raise checks.missing(mod, "mdata.mod", mdata.mod, hint="Name it with rna= or image=.")
+    counts, pictures = mdata.mod[rna], mdata.mod[image]
+    if use_rep is not None and use_rep not in pictures.obsm:
+        raise checks.missing(use_rep, f"mdata[{image!r}].obsm", pictures.obsm)
+    found = inputs.matrix(pictures) if use_rep is None else pictures.obsm[use_rep]
+    features = np.asarray(found.toarray() if hasattr(found, "toarray") else found)
+    both = counts.obs_names.intersection(pictures.obs_names, sort=False)
+    if not len(both):
+        msg = f"mdata[{rna!r}] and mdata[{image!r}] share no observation by name."
+        raise ValueError(msg)
+    mine = counts.obs_names.get_indexer(both)
+    theirs = pictures.obs_names.get_indexer(both)
+    X = inputs.gene_major(inputs.matrix(counts, layer)).tocsr()[mine]
+    obs = counts.obs.iloc[mine].copy()
+    for column in pictures.obs.columns.difference(obs.columns):
+        obs[column] = np.asarray(pictures.obs[column])[theirs]
+    out = ad.AnnData(X, obs=obs, var=counts.var[[]].copy())
+    if layer is not None:
+        out.layers[layer] = out.X
+    for key in {*counts.obsm.keys(), *pictures.obsm.keys()}:
+        source, rows = (counts, mine) if key in counts.obsm else (pictures, theirs)
+        value = source.obsm[key]
+        out.obsm[key] = np.asarray(value)[rows]
+    out.obsm["X_image"] = features[theirs]
+    return out

@@ -103,14 +103,15 @@ class SPAMResults(SPAMStore):
         measured = None if context is None else _mask(data, context)
         blocks = tissue.blocks(self.params_["knn"])
         deviation, depth = self._deviation(data, tissue, blocks, measured, layer)
-        mean = regression.level_ + deviation + regression.depth_effect(depth, tissue.sections)
+        level, share, _ = self._levels(tissue)
+        effect = regression.depth_effect(depth, tissue.sections)
+        mean = level + deviation + effect
         if measured is not None:
             mean = self._with_context(data, tissue, mean, measured, layer)
         if panel is not None:
             mean, wanted = self._with_panel(data, tissue, mean, list(panel), layer, wanted)
         if output != "log":
-            change = mean - regression.level_ - regression.depth_effect(depth, tissue.sections)
-            mean = self._rates(change)
+            mean = self._rates(mean - level - effect, share)
             if output == "counts":
                 zero = torch.sigmoid(self.module.zi_logits.detach()).cpu().numpy()
                 extra = zero if self.params_["likelihood"] == "zinb" else 0.0
@@ -150,11 +151,29 @@ class SPAMResults(SPAMStore):
     def _where(self) -> Any:
         return next(self.module.parameters()).device
 
-    def _rates(self, change: np.ndarray) -> np.ndarray:
-        """Shares of the profile (n, g) from deviations of log-normalised values."""
+    def _levels(self, tissue: Tissue) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Levels and shares, (1, g) or (n, g), and rows of patients that were trained on.
+
+        A section of such a patient has the level of that patient, others the mean of training.
+        """
         regression = self._require_training()
-        rest = max(1.0 - float(regression.share_.sum()), 1e-6)
-        log_share = torch.from_numpy(np.log(np.concatenate([regression.share_, [rest]])))
+        level, share = regression.level_[None], regression.share_[None]
+        patients = [self.patients_.index(p) if p in self.patients_ else -1
+                    for p in tissue.patient_names]  # fmt: skip
+        if not patients or max(patients) < 0:
+            return level, share, np.zeros(len(tissue.features), dtype=bool)
+        of = np.array(patients)[tissue.patients]  # -1 takes the last row
+        return (
+            np.concatenate([self.patient_level_, level])[of],
+            np.concatenate([self.patient_share_, share])[of],
+            of >= 0,
+        )
+
+    def _rates(self, change: np.ndarray, share: np.ndarray) -> np.ndarray:
+        """Shares of the profile (n, g) from deviations of log-normalised values from `share`."""
+        regression = self._require_training()
+        rest = np.maximum(1.0 - share.sum(axis=1, keepdims=True), 1e-6)
+        log_share = torch.from_numpy(np.log(np.hstack([share, rest])))
         slope = torch.from_numpy(regression.slopes())
         start = torch.from_numpy(change)
         return self.module.rates(start, torch.zeros_like(start), log_share, slope).numpy()
@@ -199,12 +218,18 @@ class SPAMResults(SPAMStore):
         return out, wanted[~np.isin(wanted, place)]
 
     def get_intervals(
-        self, adata: AnnData | MuData | None = None, *, genes: Sequence[str] | None = None
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        genes: Sequence[str] | None = None,
+        library_size: float | np.ndarray | str | None = None,
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Bounds that hold about 90 % of measured log-normalised values.
 
         They were calibrated on sections (or regions of a single one) that were held out in
-        training, and hold as far as a new section differs from those as they do from each other.
+        training. How far measurements scatter depends on their depth. Where it is not known,
+        bounds hold 90 % on average over sections as deep as those of training: less of a
+        shallower section, more of a deeper one.
 
         Parameters
         ----------
@@ -212,19 +237,44 @@ class SPAMResults(SPAMStore):
             As in :meth:`predict`.
         genes
             Genes to return.
+        library_size
+            Counts of a profile as it would be measured: a number, one per observation, or a column
+            of `obs`. Bounds are then those of a measurement of that depth.
 
         Returns
         -------
-        Lower and upper bounds, two DataFrames as :meth:`predict` gives.
+        Lower and upper bounds, two DataFrames as :meth:`predict` gives. Without `library_size`
+        they hold the prediction itself.
+
+        Raises
+        ------
+        ValueError
+            Library sizes that are not positive, or not one per observation.
         """
         import pandas as pd
 
-        mean = self.predict(adata, genes=genes)
-        assert self.intervals_ is not None
-        return tuple(  # type: ignore[return-value]
-            pd.DataFrame(b, index=mean.index, columns=mean.columns)
-            for b in self.intervals_.bounds(mean.to_numpy())
-        )
+        data = self._own() if adata is None else self._plain(adata)
+        output = "log" if library_size is None else "rate"
+        mean = self.predict(data, genes=genes, output=output)
+        known = self._levels(self._tissue(data))[2]
+        bounds = np.zeros((2, *mean.shape), dtype=np.float32)
+        chosen = [(~known, self.intervals_, self.count_intervals_)]
+        if known.any():
+            chosen.append((known, self.known_intervals_, self.known_count_intervals_))
+        depth = None if library_size is None else _depths(data, library_size)
+        for rows, plain, by_depth in chosen:
+            assert plain is not None
+            assert by_depth is not None
+            if not rows.any():
+                continue
+            values = mean.to_numpy()[rows]
+            if depth is None:
+                bounds[:, rows] = plain.bounds(values)
+            else:
+                log_rate = np.log(np.maximum(values.astype(np.float64), 1e-12))
+                bounds[:, rows] = by_depth.bounds(log_rate, depth[rows])
+        low, high = (pd.DataFrame(b, index=mean.index, columns=mean.columns) for b in bounds)
+        return low, high
 
     def get_reliability(self) -> pd.Series:
         """Correlation of each gene with its prediction in held-out groups of training data.
@@ -314,3 +364,17 @@ def _mask(data: AnnData, context: str | np.ndarray) -> np.ndarray:
         msg = "context names no measured observation: leave it out."
         raise ValueError(msg)
     return mask
+
+
+def _depths(data: AnnData, library_size: float | np.ndarray | str) -> np.ndarray:
+    """Library sizes (n,) from what the caller gave."""
+    if isinstance(library_size, str):
+        library_size = inputs.obs_column(data, library_size, argument="library_size")
+    given = np.asarray(library_size, dtype=np.float64)
+    if given.ndim > 1 or (given.ndim == 1 and len(given) != data.n_obs):
+        msg = f"library_size must be a number, or {data.n_obs}, one per observation."
+        raise ValueError(msg)
+    if not (np.isfinite(given).all() and (given > 0).all()):
+        msg = "library_size must be positive: counts of a profile."
+        raise ValueError(msg)
+    return np.broadcast_to(given, data.n_obs)

@@ -9,9 +9,10 @@ import numpy as np
 from omicllm._core import checks, inputs
 from omicllm._core.names import positions
 from omicllm.model._base import OmicModel
-from omicllm.model._spam_data import Tissue, read_counts, read_tissue
+from omicllm.model._spam_data import Tissue, joined, read_counts, read_patches, read_tissue
 from omicllm.nn.tissue_fusion import TissueFusion
 from omicllm.stats.conformal import Intervals
+from omicllm.stats.count_intervals import CountIntervals
 from omicllm.stats.histology import variable_genes
 from omicllm.stats.program_regression import ProgramRegression
 from omicllm.stats.tissue_context import TissueContext
@@ -21,14 +22,18 @@ from scvi.data import AnnDataManager  # isort: skip
 from scvi.data.fields import LayerField, MuDataLayerField  # isort: skip
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from anndata import AnnData
     from mudata import MuData
 
+    from omicllm.model._live_encoder import LiveEncoder
+
 #: Fewest observations that can be trained on.
 _FEWEST = 16
 _INTERVAL = ("centres", "low", "high", "coverage")
+_COUNT_INTERVAL = ("log_rate", "overdispersion")
 _CONTEXT = ("length", "noise", "covariance", "residual")
 
 
@@ -45,14 +50,24 @@ class SPAMStore(OmicModel):
         Share of the network's addition that held-out groups asked for.
     reliability_
         (g,) correlation of each gene with its prediction in held-out groups.
+    patients_, patient_level_, patient_share_
+        Names of the training patients, where there are several, and (n_patients, g) the means of
+        their log-normalised values and of their shares of the profile.
     """
 
     params_: dict[str, Any]
+    _live: LiveEncoder | None = None
     genes_: np.ndarray
     reliability_: np.ndarray
     regression_: ProgramRegression | None = None
     context_: TissueContext | None = None
     intervals_: Intervals | None = None
+    count_intervals_: CountIntervals | None = None
+    known_intervals_: Intervals | None = None
+    known_count_intervals_: CountIntervals | None = None
+    patients_: list[str]
+    patient_level_: np.ndarray
+    patient_share_: np.ndarray
     blend_: float = 0.0
     gene_mean_: np.ndarray
     gene_sd_: np.ndarray
@@ -79,7 +94,8 @@ class SPAMStore(OmicModel):
         adata
             Sections with counts, one after the other.
         use_rep
-            Entry of `obsm` with image features, see :func:`omicllm.pp.image_features`.
+            Entry of `obsm` with image features, see :func:`omicllm.pp.image_features`, or with
+            patches (n_obs, p, p, 3) of uint8 for an encoder that the model runs itself.
         layer
             Layer with raw counts; ``X`` by default.
         section_key, patient_key
@@ -105,7 +121,9 @@ class SPAMStore(OmicModel):
         for argument, key in (("section_key", section_key), ("patient_key", patient_key)):
             if key is not None:
                 inputs.obs_column(adata, key, argument=argument)
-        read_tissue(adata, arguments["setup_args"])
+        patches = read_patches(adata, use_rep)
+        encode = None if patches is None else (lambda p: np.zeros((len(p), 1)))
+        read_tissue(adata, arguments["setup_args"], encode=encode)
         inputs.matrix(adata, layer)
         fields = [LayerField("X", layer, is_count_data=False, correct_data_format=False)]
         manager = AnnDataManager(fields=fields, setup_method_args=arguments)
@@ -160,7 +178,10 @@ class SPAMStore(OmicModel):
     # -- reading ----------------------------------------------------------------------------
 
     def _begin(self, adata: Any, description: Mapping[str, Any] | None) -> None:
-        self.pretrained_ = []
+        self.pretrained_, self.patients_ = [], []
+        if self._live is None and self.params_["lora"]:
+            msg = "lora= adapts an encoder: pass encoder= (a torch module) too."
+            raise ValueError(msg)
         if adata is not None:
             super().__init__(adata)
             self.var_names_ = inputs.gene_names(self._plain(adata))
@@ -176,13 +197,17 @@ class SPAMStore(OmicModel):
         self.module = torch.nn.Module()  # made once the genes and their programs are known
         if description is not None:
             saved = description["attributes"]
+            mine = None if self._live is None else self._live.fingerprint
+            if mine is not None and mine != saved["encoder"]:
+                msg = "encoder= has other weights than the encoder this model was trained with."
+                raise ValueError(msg)
             self.genes_ = np.array(saved["genes"], dtype=object)
             self.n_features_, self.blend_ = saved["n_features"], saved["blend"]
             self.pretrained_, self.start_loss_ = saved["pretrained"], saved["start_loss"]
             if saved["n_programs"]:
                 axes = np.zeros((len(self.genes_), saved["n_programs"]))
                 self.module = self._network(axes, saved["width_in"])
-            self._level = saved["interval_level"]
+            self.patients_, self._interval_levels = saved["patients"], saved["interval_levels"]
 
     @property
     def _setup(self) -> dict[str, Any]:
@@ -210,7 +235,7 @@ class SPAMStore(OmicModel):
     def _tissue(self, adata: Any) -> Tissue:
         """Everything of an object but expression."""
         data = self._own() if adata is None else self._plain(adata)
-        return read_tissue(data, self._setup, self.n_features_ or None)
+        return read_tissue(data, self._setup, self.n_features_ or None, self._live)
 
     def _choose_genes(self, adata: AnnData, tissue: Tissue, genes: Sequence[str] | None) -> None:
         """Set `genes_`: those named, or the most variable within sections, or all."""
@@ -247,6 +272,50 @@ class SPAMStore(OmicModel):
 
     # -- storage ----------------------------------------------------------------------------
 
+    def _all_intervals(self) -> dict[str, Any]:
+        """Intervals by the names they are stored under; those that are there."""
+        names = ("intervals", "count_intervals", "known_intervals", "known_count_intervals")
+        found = {name: getattr(self, f"{name}_") for name in names}
+        return {name: value for name, value in found.items() if value is not None}
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls,
+        dir_path: str | Path,
+        adata: AnnData | None = None,
+        *,
+        encoder: torch.nn.Module | None = None,
+        transform: Callable[[np.ndarray], torch.Tensor] | None = None,
+        accelerator: str = "auto",
+        device: int | str = "auto",
+    ) -> Any:
+        """Load a saved model.
+
+        Parameters
+        ----------
+        dir_path
+            Folder written by :meth:`save`.
+        adata
+            Data to attach; it must hold the genes the model was trained on, in any order.
+        encoder, transform
+            Encoder of a model that reads patches, as it was before adapters were trained: these,
+            and not the encoder, were saved.
+        accelerator, device
+            Where to put the model.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no saved model.
+        ValueError
+            When the model is of another class or schema, `adata` holds other genes, or the encoder
+            has other weights.
+        """
+        return cls._load(
+            dir_path, adata, accelerator=accelerator, device=device, encoder=encoder,
+            transform=transform,
+        )  # fmt: skip
+
     def _attributes_to_save(self) -> dict[str, Any]:
         made = isinstance(self.module, TissueFusion)
         return {
@@ -254,7 +323,9 @@ class SPAMStore(OmicModel):
             "blend": self.blend_, "pretrained": self.pretrained_, "start_loss": self.start_loss_,
             "n_programs": int(self.module.axes.shape[1]) if made else 0,
             "width_in": int(self.module.adapter.in_features) if made else 0,
-            "interval_level": self.intervals_.level if self.intervals_ is not None else 0.0,
+            "patients": self.patients_,
+            "encoder": None if self._live is None else self._live.fingerprint,
+            "interval_levels": {k: v.level for k, v in self._all_intervals().items()},
         }  # fmt: skip
 
     def _arrays_to_save(self) -> dict[str, np.ndarray]:
@@ -262,10 +333,15 @@ class SPAMStore(OmicModel):
             return {}
         out = {f"regression.{k}": v for k, v in self.regression_.arrays().items()}
         out |= {"gene_mean": self.gene_mean_, "gene_sd": self.gene_sd_}
-        if self.context_ is not None and self.intervals_ is not None:
+        if self._live is not None:
+            out |= {f"adapter.{k}": v for k, v in self._live.arrays().items()}
+        if self.context_ is not None:
             out |= {f"context.{k}": getattr(self.context_, k) for k in _CONTEXT}
-            out |= {f"intervals.{k}": getattr(self.intervals_, k) for k in _INTERVAL}
-            out |= {"reliability": self.reliability_}
+            for name, value in self._all_intervals().items():
+                keys = _INTERVAL if isinstance(value, Intervals) else _COUNT_INTERVAL
+                out |= {f"{name}.{k}": getattr(value, k) for k in keys}
+            out |= {"reliability": self.reliability_, "patient_level": self.patient_level_,
+                    "patient_share": self.patient_share_}  # fmt: skip
         return out
 
     def _restore_arrays(self, arrays: dict[str, np.ndarray]) -> None:
@@ -274,54 +350,15 @@ class SPAMStore(OmicModel):
 
         if "gene_mean" not in arrays:
             return
+        if self._live is not None:
+            self._live.load(under("adapter."))
         self.regression_ = ProgramRegression.from_arrays(under("regression."))
         self.gene_mean_, self.gene_sd_ = arrays["gene_mean"], arrays["gene_sd"]
         if "reliability" in arrays:
             self.reliability_ = arrays["reliability"]
-            context, interval = under("context."), under("intervals.")
-            self.context_ = TissueContext(self.regression_.axes_, **context)
-            self.intervals_ = Intervals(**interval, level=self._level)
-
-
-def joined(
-    mdata: Any, *, rna: str = "rna", image: str = "image", use_rep: str | None = None,
-    layer: str | None = None,
-) -> AnnData:  # fmt: skip
-    """One AnnData of a MuData's counts and image features, joined by the names of observations.
-
-    Raises
-    ------
-    KeyError
-        A modality, or features, that are not there.
-    ValueError
-        No observation with an image. Observations without counts are kept out.
-    """
-    import anndata as ad
-
-    for mod in (rna, image):
-        if mod not in mdata.mod:
-            raise checks.missing(mod, "mdata.mod", mdata.mod, hint="Name it with rna= or image=.")
-    counts, pictures = mdata.mod[rna], mdata.mod[image]
-    if use_rep is not None and use_rep not in pictures.obsm:
-        raise checks.missing(use_rep, f"mdata[{image!r}].obsm", pictures.obsm)
-    found = inputs.matrix(pictures) if use_rep is None else pictures.obsm[use_rep]
-    features = np.asarray(found.toarray() if hasattr(found, "toarray") else found)
-    both = counts.obs_names.intersection(pictures.obs_names, sort=False)
-    if not len(both):
-        msg = f"mdata[{rna!r}] and mdata[{image!r}] share no observation by name."
-        raise ValueError(msg)
-    mine = counts.obs_names.get_indexer(both)
-    theirs = pictures.obs_names.get_indexer(both)
-    X = inputs.gene_major(inputs.matrix(counts, layer)).tocsr()[mine]
-    obs = counts.obs.iloc[mine].copy()
-    for column in pictures.obs.columns.difference(obs.columns):
-        obs[column] = np.asarray(pictures.obs[column])[theirs]
-    out = ad.AnnData(X, obs=obs, var=counts.var[[]].copy())
-    if layer is not None:
-        out.layers[layer] = out.X
-    for key in {*counts.obsm.keys(), *pictures.obsm.keys()}:
-        source, rows = (counts, mine) if key in counts.obsm else (pictures, theirs)
-        value = source.obsm[key]
-        out.obsm[key] = np.asarray(value)[rows]
-    out.obsm["X_image"] = features[theirs]
-    return out
+            self.patient_level_ = arrays["patient_level"]
+            self.patient_share_ = arrays["patient_share"]
+            self.context_ = TissueContext(self.regression_.axes_, **under("context."))
+            for name, level in self._interval_levels.items():
+                kind = CountIntervals if "count" in name else Intervals
+                setattr(self, f"{name}_", kind(**under(f"{name}."), level=level))

@@ -140,6 +140,8 @@ class ProgramRegression:
     n_programs: int = 20
     seed: int = 0
     state_: dict[str, Any] = field(default_factory=dict)
+    scale_: dict[str, np.ndarray] = field(default_factory=dict)
+    rotation_: dict[str, np.ndarray] = field(default_factory=dict)
 
     # -- fitting ----------------------------------------------------------------------------
 
@@ -153,6 +155,7 @@ class ProgramRegression:
         groups: np.ndarray,
         *,
         one_patient: bool,
+        like: ProgramRegression | None = None,
     ) -> ProgramRegression:
         """Fit on training rows.
 
@@ -173,6 +176,8 @@ class ProgramRegression:
         one_patient
             Whether held-out groups are of the same patient, so that what carries over to them may
             not carry over to others.
+        like
+            Scale features, and reduce them, as this regression does.
         """
         n_sections = int(sections.max()) + 1
         log_depth = np.log(np.maximum(total, 1.0))
@@ -182,7 +187,10 @@ class ProgramRegression:
         self.level_ = mean_of_sections(Y, sections)
         self.carry_ = _ONE_PATIENT if one_patient else 1.0
         self.groups_ = np.unique(groups, return_inverse=True)[1].ravel()
-        self._fit_design(blocks, sections)
+        if like is None:
+            self._fit_design(blocks, sections)
+        else:
+            self.scale_, self.rotation_ = like.scale_, like.rotation_
         design = self._design(blocks, sections)
         target = Y.astype(np.float64).copy()
         for s in range(n_sections):

@@ -30,6 +30,7 @@ def predict_expression(
     context: str | np.ndarray | None = None,
     panel: Sequence[str] | None = None,
     intervals: bool = True,
+    library_size: float | np.ndarray | str | None = None,
     min_reliability: float | None = None,
     layer: str | None = None,
     image_mod: str = "image",
@@ -40,6 +41,8 @@ def predict_expression(
     """Predict expression of sections by a trained model, from image features and coordinates.
 
     Counts of `adata` are not looked at, unless `context` or `panel` says that some were measured.
+    A section of a patient that was trained on, by the name in `obs`, has the mean expression of
+    that patient's sections; others have the mean of all.
 
     Parameters
     ----------
@@ -57,6 +60,10 @@ def predict_expression(
         Genes that were measured in all observations; they are not predicted.
     intervals
         Write the bounds of 90 % intervals. They are those of predictions without context.
+    library_size
+        Counts of a profile as it would be measured, for intervals of a measurement of that depth:
+        a number, one per observation, or a column of `obs`. Without it intervals hold on average
+        over sections as deep as those of training, and less of a shallower section.
     min_reliability
         Leave out genes whose correlation in held-out groups of training was lower.
     layer
@@ -87,7 +94,8 @@ def predict_expression(
     KeyError
         No such features or genes.
     ValueError
-        No model; other features than those of training; no gene reliable enough.
+        No model; other features than those of training; no gene reliable enough; library sizes
+        that are not positive.
     """
     target, mod, source = source_of(adata, mod, image_mod)
     found, folder = trained(model, target, key_added or "spam")
@@ -112,7 +120,9 @@ def predict_expression(
     predicted = found.predict(lent, genes=genes, context=context, panel=panel)
     values: dict[str, Any] = {"": predicted.to_numpy()}
     if intervals:
-        low, high = found.get_intervals(lent, genes=list(predicted.columns))
+        low, high = found.get_intervals(
+            lent, genes=list(predicted.columns), library_size=library_size
+        )
         values |= {"_lower": low.to_numpy(), "_upper": high.to_numpy()}
     latent = found.get_latent_representation(lent)
     names = [str(g) for g in predicted.columns]
@@ -137,6 +147,7 @@ def predict_expression(
             "use_rep": setup["use_rep"], "intervals": intervals, "layer": layer,
             "min_reliability": min_reliability, "context": None if context is None else "given",
             "panel": None if panel is None else list(panel),
+            "library_size": "given" if isinstance(library_size, np.ndarray) else library_size,
         },
         {"genes": names, **({} if folder is None else {"model_dir": folder})},
         key_added,

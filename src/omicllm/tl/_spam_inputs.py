@@ -24,7 +24,7 @@ def source_of(data: Any, mod: str | None, image_mod: str) -> tuple[AnnData, str 
     if modalities is None or mod is not None or not {"rna", image_mod} <= set(modalities):
         source = inputs.resolve(data, mod)
         return source, mod, source
-    from omicllm.model._spam_store import joined
+    from omicllm.model._spam_data import joined
 
     return modalities["rna"], "rna", joined(data, image=image_mod)
 

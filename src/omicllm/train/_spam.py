@@ -80,10 +80,14 @@ class _TissuePlan(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW; the rate rises over the first ten steps."""
         optimizer = torch.optim.AdamW(
-            self.module.parameters(), lr=self.lr, weight_decay=self.weight_decay
+            self.trained_parameters(), lr=self.lr, weight_decay=self.weight_decay
         )
         warm = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: min(1.0, (i + 1) / 10))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": warm, "interval": "step"}}
+
+    def trained_parameters(self) -> list[torch.nn.Parameter]:
+        """What the optimiser changes."""
+        return list(self.module.parameters())
 
     def on_fit_start(self) -> None:
         """Put the data where the network is."""
@@ -109,10 +113,14 @@ class AlignmentPlan(_TissuePlan):
         super().__init__(module, data, lr=lr, weight_decay=weight_decay)
         self.tasks, self.temperature = tasks, temperature
 
+    def inputs(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Features, averaged features of neighbours and their weights, of some rows."""
+        return self.data.inputs(rows)
+
     def training_step(self, batch: tuple[torch.Tensor, ...], _: int) -> torch.Tensor:
         """Batch: row numbers."""
         (rows,) = batch[:1]
-        features, around, weight = self.data.inputs(rows)
+        features, around, weight = self.inputs(rows)
         image = self.module.image(features)
         losses = {}
         if "gene" in self.tasks:
