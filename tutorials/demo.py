@@ -63,7 +63,7 @@ def main() -> None:
     print()
     print(f"neighbours (of {k}) that embeddings of two random halves of the counts share")
     print(f"  SIGEL, {width} dimensions                {float(baseline['sigel']):.3f}")
-    print(f"  PCA of Pearson residuals, {width}      {float(baseline['pca']):.3f}")
+    print(f"  PCA of Pearson residuals, {width}        {float(baseline['pca']):.3f}")
     print(f"gene clusters                          {int((sizes > 0).sum())}")
     print("nearest genes")
     for gene, names in near.items():

@@ -55,6 +55,25 @@ def test_a_folder_is_replaced(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["b"]
 
 
+def test_a_good_folder_stays_when_stopped_between_the_renames(tmp_path, monkeypatch):
+    folder = tmp_path / "b"
+    folder.mkdir()
+    (folder / "x").write_text("good")
+    rename, calls = Path.rename, []
+
+    def stopped(self, target):
+        calls.append(self)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", stopped)
+    with pytest.raises(KeyboardInterrupt), whole_folder(folder) as fresh:
+        (fresh / "x").write_text("new")
+    assert (folder / "x").read_text() == "good"
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+
+
 SAVING = """
 import sys
 import omicllm as ol

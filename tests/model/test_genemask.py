@@ -333,6 +333,14 @@ def test_lower_case_unknown_letters_and_sequences_of_unknown_bases():
         ol.genome.KmerTokenizer(3).encode("ACRTTA")
 
 
+def test_a_model_whose_overwriting_was_cut_short_loads(tmp_path):
+    ol.model.GeneMaskLM(**TINY).save(tmp_path / "m")
+    ol.model.GeneMaskLM(**{**TINY, "k": 4}).save(tmp_path / "n")
+    # Killed after the first of the two files: the weights say themselves what they are.
+    (tmp_path / "n" / "model.safetensors").replace(tmp_path / "m" / "model.safetensors")
+    assert ol.model.GeneMaskLM.load(tmp_path / "m").k == 4
+
+
 def test_another_k_is_refused_when_loading(tmp_path):
     ol.model.GeneMaskLM(**TINY).save(tmp_path / "m")
     assert ol.model.GeneMaskLM.load(tmp_path / "m").k == 3

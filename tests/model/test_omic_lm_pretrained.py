@@ -91,6 +91,14 @@ def test_adapters(backbone, tmp_path):
     assert (tmp_path / "m" / "backbone" / "adapter_config.json").exists()
     loaded = OmicLM.load(tmp_path / "m", cohort())
     np.testing.assert_allclose(loaded.predict(soft=True), P, atol=1e-5)
+    # Killed after two of the three parts of another model: its head, with this backbone.
+    other = model_of(cohort(), backbone, lora={"r": 2}, patch_size=2)
+    other.train(**{**QUICK, "max_epochs": 1})
+    other.save(tmp_path / "n")
+    for name in ("model.json", "model.safetensors"):
+        (tmp_path / "n" / name).replace(tmp_path / "m" / name)
+    with pytest.raises(ValueError, match="backbone belongs to another model"):
+        OmicLM.load(tmp_path / "m")
 
 
 def test_adapters_of_an_aligned_model_resume(backbone, tmp_path):

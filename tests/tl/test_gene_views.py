@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anndata as ad
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -124,6 +125,27 @@ def test_what_cannot_be(kwargs, error, message):
     with pytest.raises(error, match=message):
         ol.tl.gene_views(adata, **({"views": ["X_sigel", "X_kmers"]} | kwargs))
     same_object(adata, untouched)
+
+
+def test_families_do_not_make_genes_alike():
+    rng = np.random.default_rng(0)
+    family = np.repeat(np.arange(40), 10)
+    adata = ad.AnnData(np.zeros((2, 400), dtype=np.float32))
+    adata.var["family"] = family.astype(str)
+    for name in ("X_a", "X_b"):  # independent of each other
+        adata.varm[name] = rng.normal(size=(400, 8)) + 3 * rng.normal(size=(40, 8))[family]
+    ol.tl.gene_views(adata, views=["X_a", "X_b"], groupby="family", n_axes=4, n_permutations=20)
+    assert (adata.var["joint_qval"] < 0.05).sum() == 0
+    assert (adata.var["joint_pval"] < 0.05).mean() < 0.1
+
+
+def test_a_view_in_which_genes_do_not_differ_is_refused():
+    adata = ad.AnnData(np.zeros((2, 60), dtype=np.float32))
+    rng = np.random.default_rng(0)
+    adata.varm["X_a"], adata.varm["X_b"] = rng.normal(size=(60, 5)), np.tile(rng.random(4), (60, 1))
+    with pytest.raises(ValueError, match="same vector in adata.varm.'X_b'.: leave it out"):
+        ol.tl.gene_views(adata, views=["X_a", "X_b"], n_axes=2, n_permutations=3)
+    assert not adata.uns and set(adata.varm) == {"X_a", "X_b"}
 
 
 def test_views_are_drawn():

@@ -43,6 +43,14 @@ def test_mean_of_gene_vectors(embedded):
     np.testing.assert_allclose(
         unit, found / np.linalg.norm(found, axis=1, keepdims=True), atol=1e-5
     )
+    # Values that are stored in two parts count as their sum.
+    X = embedded.X.tocsr()
+    apart = sparse.csr_matrix(
+        (np.repeat(X.data / 2, 2), np.repeat(X.indices, 2), 2 * X.indptr), shape=X.shape
+    )
+    embedded.layers["apart"] = apart
+    ol.tl.project_genes(embedded, layer="apart", key_added="apart", unit_length=False)
+    np.testing.assert_allclose(embedded.obsm["X_apart_cells"], found, atol=1e-5)
     # A layer, used as it is.
     embedded.layers["logged"] = sparse.csr_matrix(np.log1p(embedded.X.toarray()))
     ol.tl.project_genes(embedded, layer="logged", normalize=False, key_added="layer")

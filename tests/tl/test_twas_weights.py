@@ -152,8 +152,10 @@ def test_tables_and_data_bases(tmp_path):
     assert by_base["cv_r2"].tolist() == [0.1] * 4 and by_table["cv_r2"].isna().all()
     columns = ["gene", "variant", "chrom", "pos", "effect_allele", "weight"]
     pd.testing.assert_frame_equal(by_table[columns], by_base[columns])
+    odd = (tmp_path / "w.db").rename(tmp_path / "50% #1?.db")
+    pd.testing.assert_frame_equal(ol.io.read_twas_weights(odd), by_base)
     mdata["rna"].var_names = ["GENE1.12", "other"]
-    ol.tl.twas(mdata, weights=tmp_path / "w.db", key_added="predixcan")
+    ol.tl.twas(mdata, weights=odd, key_added="predixcan")
     rna = mdata["rna"]
     wanted = 0.5 * D[:, 0] - D[:, 4]
     found = rna.layers["predixcan_enet"][:, 0]
@@ -192,6 +194,12 @@ def test_bad_weights(tmp_path):
     (tmp_path / "b.csv").write_text("gene,rsid,eff_allele,ref_allele,weight\nG,rs1,A,G,oops\n")
     with pytest.raises(ValueError, match="1 weights that are no numbers"):
         ol.io.read_twas_weights(tmp_path / "b.csv")
+    for words, flags in (("no", [False]), ("TRUE", [True]), ("0", [False]), ("yes", [True])):
+        good.assign(standardized=words).to_csv(tmp_path / "c.csv", index=False)
+        assert ol.io.read_twas_weights(tmp_path / "c.csv")["standardized"].tolist() == flags
+    good.assign(standardized="often").to_csv(tmp_path / "c.csv", index=False)
+    with pytest.raises(ValueError, match="standardized must be true or false.*'often'"):
+        ol.io.read_twas_weights(tmp_path / "c.csv")
     same_object(mdata["rna"], untouched)
 
 

@@ -108,6 +108,8 @@ def test_drivers_frequency_and_windows():
     af = geno.var["af"].to_numpy()
     kept = (np.minimum(af, 1 - af) >= 0.2).sum()
     assert row["n_background"] + row["n_selected"] + row["n_unmatched"] == kept
+    # Of every gene the strongest of those that are left.
+    assert row["n_selected"] + row["n_unmatched"] == geno.varm["variant_effects"].shape[1]
     geno.varm["x"], geno.uns["x"] = geno.varm["variant_effects"], geno.uns["variant_effects"]
     with pytest.raises(ValueError, match="drivers of 'variant_effects': pass effects_key="):
         ol.tl.variant_enrichment(mdata, bed=regions, drivers_key="variant_drivers", effects_key="x")

@@ -31,9 +31,10 @@ def active_client() -> Any | None:
     if distributed is None:
         return None
     try:
-        return distributed.default_client()
+        client = distributed.default_client()
     except ValueError:  # distributed is loaded, but nobody made a client
         return None
+    return None if client.asynchronous else client  # that of an event loop cannot be waited for
 
 
 def run(

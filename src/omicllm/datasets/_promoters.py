@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from omicllm._core import checks, inputs
 from omicllm._core import rng as rngs
+from omicllm._core.files import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -175,9 +175,5 @@ def _wrapped(bases: np.ndarray, width: int = 80) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write under another name and rename, so that no half-written file is ever at `path`."""
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, delete=False, encoding="utf-8", newline="\n"
-    ) as file:
-        file.write(text)
-    Path(file.name).replace(path)
+    with whole_file(path) as fresh:
+        fresh.write_text(text, encoding="utf-8", newline="\n")

@@ -43,6 +43,8 @@ _NAMES = {
 _PERFORMANCE = {
     "cv_r2": ("cv_R2_avg", "pred.perf.R2"), "cv_pval": ("zscore_pval", "pred.perf.pval"),
 }  # fmt: skip
+#: Words for a flag, in lower case.
+_TRUE, _FALSE = ("true", "1", "1.0", "yes", "t"), ("false", "0", "0.0", "no", "f")
 _ENSEMBL = re.compile(r"ENSG\d+(?:\.\d+)?")
 _COMPLEMENT = str.maketrans("ACGT", "TGCA")
 _AMBIGUOUS = ({"A", "T"}, {"C", "G"})
@@ -206,7 +208,8 @@ def _predictdb(path: Path) -> pd.DataFrame:
 
     import pandas as pd
 
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    # As an address, or '#', '?' and '%' in the name would mean something else.
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
         known = {r[0] for r in connection.execute("select name from sqlite_master")}
         if "weights" not in known:
@@ -278,6 +281,15 @@ def _arranged(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     for ours in ("effect_allele", "other_allele"):
         out[ours] = frame[found[ours]].astype(str).str.upper()
     out["weight"] = pd.to_numeric(frame[found["weight"]], errors="coerce").astype(np.float64)
-    flag = frame[found["standardized"]] if found["standardized"] else False
-    out["standardized"] = np.asarray(flag, dtype=bool) if found["standardized"] else False
+    out["standardized"] = False
+    if found["standardized"]:
+        flag = frame[found["standardized"]].astype(str).str.lower()
+        unknown = ~flag.isin([*_TRUE, *_FALSE])
+        if unknown.any():
+            msg = (
+                f"standardized must be true or false in {where}; "
+                f"{listed(flag[unknown].unique(), most=3)} is neither."
+            )
+            raise ValueError(msg)
+        out["standardized"] = flag.isin(_TRUE).to_numpy()
     return out.assign(cv_r2=np.nan, cv_pval=np.nan)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omicllm._core.checks import listed
 from omicllm.genome.kmers import N_SPECIAL, KmerTokenizer
-from omicllm.model._saved import DESCRIPTION, WEIGHTS
+from omicllm.model._saved import DESCRIPTION, WEIGHTS, description_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,7 +26,7 @@ class GeneMaskPretrained:
     def _load(cls, dir_path: str | Path, adata: AnnData | None, **kwargs: Any) -> Any:
         folder = Path(dir_path)
         if (folder / DESCRIPTION).exists() and (folder / WEIGHTS).exists():
-            said = json.loads((folder / DESCRIPTION).read_text()).get("init_params", {}).get("k")
+            said = description_of(folder).get("init_params", {}).get("k")
             found = _n_tokens(folder / WEIGHTS, (_SAVED,))
             if said is not None and found is not None and found != N_SPECIAL + 4**said:
                 msg = (

@@ -325,9 +325,11 @@ class PretrainedLM:
 
     # -- saving -----------------------------------------------------------------------------
 
-    def save(self, folder: Path) -> None:
-        """Write weights (of adapters, with `lora`) and tokenizer."""
-        more = {"context": self.context, "first_character": self.first_character}
+    def save(self, folder: Path, *, mark: str = "") -> None:
+        """Write weights (of adapters, with `lora`), tokenizer, and the mark of the other files."""
+        more = {
+            "context": self.context, "first_character": self.first_character, "mark": mark
+        }  # fmt: skip
         with whole_folder(folder) as fresh:
             self.model.save_pretrained(fresh)
             self.tokenizer.save_pretrained(fresh)
@@ -335,15 +337,25 @@ class PretrainedLM:
 
     @classmethod
     def load(
-        cls, folder: Path, settings: Mapping[str, Any], text: OmicText, n_classes: int
-    ) -> PretrainedLM:
-        """Read what `save` wrote; with `lora` the base model is loaded from where it was."""
+        cls, folder: Path, settings: Mapping[str, Any], text: OmicText, n_classes: int, *,
+        mark: str = "",
+    ) -> PretrainedLM:  # fmt: skip
+        """Read what `save` wrote; with `lora` the base model is loaded from where it was.
+
+        Raises
+        ------
+        ValueError
+            When the backbone was saved with another mark: saving was cut short.
+        """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         out = cls.__new__(cls)
         out.settings, out.n_classes, out.seed = settings, n_classes, 0
         out.source = str(settings["backbone"]).removeprefix(_PREFIX)
         more = json.loads((folder / "omicllm.json").read_text())
+        if more.get("mark", mark) != mark:
+            msg = f"{folder} belongs to another model: saving was cut short. Save the model anew."
+            raise ValueError(msg)
         out.context = more["context"]
         out.tokenizer = AutoTokenizer.from_pretrained(folder)
         out._number(text)

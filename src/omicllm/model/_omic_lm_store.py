@@ -11,7 +11,7 @@ from omicllm._core import rng as rngs
 from omicllm.model import _omic_lm_parts as parts
 from omicllm.model._omic_lm_text import OmicText, by_modality
 from omicllm.model._profile_setup import ProfileSetup
-from omicllm.model._saved import curve, read
+from omicllm.model._saved import curve, description_of, mark_of, read
 from omicllm.model._ult_sources import sources
 from omicllm.train._ranks import rank_and_size, together
 
@@ -189,7 +189,8 @@ class OmicLMStore(ProfileSetup):
         finally:
             self.module = module
         if self.backbone is not None and self.text_ is not None and rank_and_size()[0] == 0:
-            self.backbone.save(Path(dir_path) / _BACKBONE)
+            folder = Path(dir_path)
+            self.backbone.save(folder / _BACKBONE, mark=mark_of(description_of(folder)))
         together()
 
     @classmethod
@@ -217,7 +218,8 @@ class OmicLMStore(ProfileSetup):
         FileNotFoundError
             When there is no saved model.
         ValueError
-            When the model is of another class or schema, or `adata` lacks genes.
+            When the model is of another class or schema, its backbone of another model (saving was
+            cut short), or `adata` lacks genes.
         """
         from scvi.model._utils import parse_device_args
 
@@ -241,15 +243,16 @@ class OmicLMStore(ProfileSetup):
             validate_single_device=True,
         )  # fmt: skip
         if text is not None:
-            model._restore(text, attributes["classes"], arrays, folder, target)
+            model._restore(text, told, arrays, folder, target)
         model.var_names_ = np.asarray(told["var_names"], dtype=str)
         model.is_trained_ = told["is_trained"]
         model.history_ = {k: curve(v) for k, v in told["history"].items()}
         return model
 
     def _restore(
-        self, text: OmicText, classes: list[str], arrays: Any, folder: Path, target: Any
+        self, text: OmicText, told: Mapping[str, Any], arrays: Any, folder: Path, target: Any
     ) -> None:
+        classes = told["attributes"]["classes"]
         self.text_, self.classes_ = text, list(classes)
         if self.params_["backbone"] == "tiny":
             with rngs.isolated(0):  # starting weights, which are overwritten below
@@ -263,7 +266,7 @@ class OmicLMStore(ProfileSetup):
 
             with rngs.isolated(0):
                 self.backbone = PretrainedLM.load(
-                    folder / _BACKBONE, self.params_, text, len(classes)
+                    folder / _BACKBONE, self.params_, text, len(classes), mark=mark_of(told)
                 )
             self.module = self.backbone.model
         self.module.to(target)

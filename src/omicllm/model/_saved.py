@@ -11,6 +11,7 @@ import numpy as np
 from omicllm._core.files import whole_file
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
@@ -34,8 +35,8 @@ def write(folder: Path, tensors: dict[str, np.ndarray], description: dict[str, A
         path.write_text(text)
 
 
-def read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Description and arrays of a saved model.
+def description_of(folder: Path) -> dict[str, Any]:
+    """Description of a saved model: the one its weights carry, where the file is an older one.
 
     Raises
     ------
@@ -51,10 +52,27 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     told = json.loads((folder / DESCRIPTION).read_text())
     with safe_open(folder / WEIGHTS, framework="np") as file:
         carried = json.loads((file.metadata() or {}).get(_TOLD, "{}"))
-        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    if carried and carried[_MARK] != told.get(_MARK):
-        told = carried
-    return told, arrays
+    return carried if carried and carried[_MARK] != told.get(_MARK) else told
+
+
+def read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Description and arrays of a saved model.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is none.
+    """
+    from safetensors import safe_open
+
+    told = description_of(folder)
+    with safe_open(folder / WEIGHTS, framework="np") as file:
+        return told, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+
+def mark_of(description: Mapping[str, Any]) -> str:
+    """What further files of the model bear, to tell that they belong to it; "" in old models."""
+    return str(description.get(_MARK, ""))
 
 
 def numbers(frame: Any) -> list[float]:

@@ -85,8 +85,10 @@ def gene_embedding(
         ax.figure.colorbar(drawn, ax=ax, label=column)
     else:
         codes = pd.Categorical(values[seen]).codes
-        palette = plt.get_cmap("tab20")(np.arange(20))
-        ax.scatter(*xy[seen].T, c=palette[codes % 20], s=area, linewidths=0)
+        # Sixty colours before one is used twice: 1,000 genes make forty clusters by default.
+        names = ("tab20", "tab20b", "tab20c")
+        palette = np.concatenate([plt.get_cmap(name)(np.arange(20)) for name in names])
+        ax.scatter(*xy[seen].T, c=palette[codes % len(palette)], s=area, linewidths=0)
     _label(ax, xy[marked], [str(source.var_names[i]) for i in marked])
     if len(marked):
         ax.scatter(*xy[marked].T, s=area * 2, facecolors="none", edgecolors="black", linewidths=1)

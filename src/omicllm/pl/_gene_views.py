@@ -100,9 +100,10 @@ def gene_views(
     _genes(panels[2], source, Z[:, [a - 1 for a in axes]], column, cmap)
     for ax, axis in zip((panels[2].xaxis, panels[2].yaxis), axes, strict=True):
         ax.set_label_text(f"joint axis {axis}")
-    _label(
-        panels[2], Z[marked][:, [a - 1 for a in axes]], [str(source.var_names[i]) for i in marked]
-    )
+    at = Z[marked][:, [a - 1 for a in axes]]
+    _label(panels[2], at, [str(source.var_names[i]) for i in marked])
+    if len(marked):
+        panels[2].scatter(*at.T, s=40, facecolors="none", edgecolors="black", linewidths=1)
     return finish(figure, show=show)
 
 

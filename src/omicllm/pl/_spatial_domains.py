@@ -97,13 +97,13 @@ def spatial_domains(
     figure: Any = None
     axes = np.array([[ax]])
     if ax is None:
+        # Sections side by side; the two panels of a single section as well.
+        one = len(shown) == 1
+        nrows, ncols = (1, len(columns)) if one else (len(columns), len(shown))
         figure, axes = plt.subplots(
-            len(columns),
-            len(shown),
-            figsize=(4.4 * len(shown), 3.6 * len(columns)),
-            squeeze=False,
-            layout="constrained",
+            nrows, ncols, figsize=(4.4 * ncols, 3.6 * nrows), squeeze=False, layout="constrained"
         )
+        axes = axes.T if one else axes
     for j, name in enumerate(shown):
         rows = np.flatnonzero(codes == names.index(name))
         title = name if len(names) > 1 else "spatial domains"

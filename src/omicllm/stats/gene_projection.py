@@ -41,6 +41,7 @@ def project_rows(block: Any, totals: np.ndarray, target: float, vectors: np.ndar
     counted = vectors.any(axis=1).astype(np.float64)
     if sparse.issparse(block):
         weight = sparse.csr_matrix(block, dtype=np.float64, copy=True)
+        weight.sum_duplicates()  # the logarithm is of the whole value
         if np.isfinite(totals).all():
             factor = target / np.where(totals > 0, totals, 1.0)
             weight.data = np.log1p(weight.data * np.repeat(factor, np.diff(weight.indptr)))

@@ -115,7 +115,9 @@ def compare_views(
         for X, of_view, target in zip(part, bases, targets, strict=True)
     ]
     lists = [shared.neighbor_lists(T, options.n_neighbors, group) for T in targets]
-    tables = _tested_pairs(scores, fold, orders, lists, pairs, options, watch)
+    predicted, along, common, chance = _tested_pairs(
+        scores, fold, orders, lists, pairs, options, watch
+    )
     agreement = _held_out_agreement(part, bases, fold, options)
     fitted = axes_of.fitted_axes(
         part, whole, method=options.method, n_axes=options.n_axes,
@@ -130,11 +132,11 @@ def compare_views(
     for v, (X, basis, turn) in enumerate(zip(views, whole, fitted.weights, strict=True)):
         placed[v, has[v]] = basis.scores(np.asarray(X)[has[v]]) @ turn * weight
     share, pval = np.full((2, len(full)), np.nan)
-    share[rows], pval[rows] = _alike_genes(lists, pairs, group, options.n_neighbors)
+    share[rows], pval[rows] = _alike_genes(lists, pairs, group, options.n_neighbors, chance)
     return ViewComparison(
         axes_of.joint_positions(placed, has).astype(np.float32),
-        placed.transpose(1, 0, 2).astype(np.float32), agreement, fitted.strength, *tables,
-        share, pval, _alike_pairs(lists, rows),
+        placed.transpose(1, 0, 2).astype(np.float32), agreement, fitted.strength, predicted,
+        along, common, share, pval, _alike_pairs(lists, rows),
     )  # fmt: skip
 
 
@@ -146,8 +148,14 @@ def _tested_pairs(
     pairs: list[tuple[int, int]],
     options: ViewOptions,
     watch: Callable[[Iterable[int]], Iterable[int]],
-) -> tuple[dict[str, list[Any]], dict[str, list[Any]], dict[str, list[Any]]]:
-    """Every pair of views scored as they are and with the genes of the second permuted."""
+) -> tuple[dict[str, list[Any]], dict[str, list[Any]], dict[str, list[Any]], list[np.ndarray]]:
+    """Every pair of views scored as they are and with the genes of the second permuted.
+
+    Returns
+    -------
+    Columns of the three tables; and for each pair the chance of 0, 1, ... n_neighbors common
+    neighbours or more, over all permuted genes.
+    """
     width = min(options.n_axes, *(len(s.scale) for of_view in scores for s in of_view))
     directed: dict[str, list[Any]] = {
         c: [] for c in ("source", "target", "r2", "correlation", "r2_null", "pval")
@@ -159,6 +167,7 @@ def _tested_pairs(
         c: [] for c in ("first", "second", "share", "expected", "pval")
     }
     found: dict[tuple[int, int], tuple[list[Any], list[float]]] = {p: ([], []) for p in pairs}
+    times = {p: np.zeros(options.n_neighbors + 1) for p in pairs}
     # Genes move in the same way for every pair, so that pairs can be compared.
     for i in watch(range(len(orders))):
         for a, b in pairs:
@@ -166,6 +175,8 @@ def _tested_pairs(
             found[a, b][0].append(one)
             common = shared.common_neighbors(lists[a], lists[b], orders[i])
             found[a, b][1].append(float(common.mean()))
+            if i:  # the first order is that of the data
+                times[a, b] += np.bincount(common.sum(axis=1), minlength=len(times[a, b]))
     for (a, b), (scored, shares) in found.items():
         r2 = np.stack([s.r2 for s in scored])
         p = prediction.permutation_p(r2[0], r2[1:])
@@ -184,7 +195,8 @@ def _tested_pairs(
         of_pair = (a, b, shares[0], null.mean(), float(chance))
         for column, value in zip(neighbors.values(), of_pair, strict=True):
             column.append(value)
-    return directed, canonical, neighbors
+    tails = [(1.0 + t[::-1].cumsum()[::-1]) / (1.0 + t.sum()) for t in times.values()]
+    return directed, canonical, neighbors, tails
 
 
 def _held_out_agreement(
@@ -205,14 +217,19 @@ def _held_out_agreement(
 
 
 def _alike_genes(
-    lists: list[np.ndarray], pairs: list[tuple[int, int]], group: np.ndarray | None, k: int
-) -> tuple[np.ndarray, np.ndarray]:
+    lists: list[np.ndarray], pairs: list[tuple[int, int]], group: np.ndarray | None, k: int,
+    chance: list[np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Share of common neighbours of each gene, mean over pairs of views, and its p value."""
     n = len(lists[0])
     others = np.full(n, n - 1) if group is None else n - np.bincount(group)[group]
     same = np.arange(n)
     counts = [shared.common_neighbors(lists[a], lists[b], same).sum(axis=1) for a, b in pairs]
-    p = shared.combined_p([shared.overlap_p(c, k, others) for c in counts])
+    alone = [shared.overlap_p(c, k, others) for c in counts]
+    if group is not None:
+        # Groups become neighbours as a whole: common genes are then no independent evidence.
+        alone = [np.maximum(p, of[c]) for p, of, c in zip(alone, chance, counts, strict=True)]
+    p = shared.combined_p(alone)
     return np.mean(counts, axis=0) / k, p
 
 

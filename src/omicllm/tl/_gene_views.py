@@ -100,8 +100,8 @@ def gene_views(
         Share of its neighbours that two views agree on (mean over pairs of views); NaN for genes
         that are not shared.
     ``adata.var["joint_pval"]``, ``adata.var["joint_qval"]`` : float32
-        p value against lists of neighbours drawn at random, and false discovery rate
-        (Benjamini-Hochberg).
+        p value against lists of neighbours drawn at random, with `groupby` no smaller than that
+        against all genes of the permutations; and false discovery rate (Benjamini-Hochberg).
     ``adata.uns["joint"]``
         ``views``, ``n_genes`` of each, ``n_shared``; ``agreement`` of the views on each common
         axis, held out, and ``strength``, as fitted; tables ``prediction``, ``canonical``,
@@ -112,8 +112,8 @@ def gene_views(
     KeyError
         No such view or column.
     ValueError
-        Fewer than two views, too few shared genes, fewer groups than folds, or a name that would
-        overwrite a view.
+        Fewer than two views, too few shared genes, a view in which these are all alike, fewer
+        groups than folds, or a name that would overwrite a view.
 
     Notes
     -----
@@ -150,6 +150,10 @@ def gene_views(
             "n_neighbors=."
         )
         raise ValueError(msg)
+    for name, X in zip(names, arrays, strict=True):
+        if not _varies(X[shared]):
+            msg = f"All shared genes have the same vector in adata.varm[{name!r}]: leave it out."
+            raise ValueError(msg)
     groups = None if groupby is None else _groups(source, groupby, shared, options)
     generator = rngs.generator(rng)
     found = compare_views(
@@ -240,6 +244,11 @@ def _view(source: AnnData, name: str) -> np.ndarray:
         msg = f"adata.varm[{name!r}] must hold numbers, genes x axes."
         raise ValueError(msg)
     return X
+
+
+def _varies(X: np.ndarray) -> bool:
+    """Whether rows differ beyond rounding."""
+    return bool((np.ptp(X.astype(np.float64), axis=0) > 1e-9 * np.abs(X).max(axis=0)).any())
 
 
 def _groups(source: AnnData, groupby: str, shared: np.ndarray, options: ViewOptions) -> np.ndarray:

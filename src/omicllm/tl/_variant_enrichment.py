@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from omicllm.tl._variant_drivers import genes_of_columns
 from omicllm.tl._variant_effects import frequency
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -65,7 +66,8 @@ def variant_enrichment(
         Effects in ``geno.varm``: of :func:`omicllm.tl.variant_effects`, or weights such as
         ``"twas_enet"`` of :func:`omicllm.tl.twas`; or several, each tested.
     n_top
-        Variants of largest absolute effect that are selected for each gene.
+        Variants of largest absolute effect that are selected for each gene, among those of its
+        window that `min_af` leaves.
     drivers_key
         Select instead the variants of this root of :func:`omicllm.tl.variant_drivers`.
     min_af
@@ -121,11 +123,12 @@ def variant_enrichment(
         checks.whole_number(name, value)
     if window is not None:
         checks.whole_number("window", window)
-    picked = _selected(variants, keys, n_top, drivers_key)
-    units = _units(people, variants, picked, min_af, window, window_key)
+    ranked = _ranked(variants, keys, drivers_key)
+    most = n_top if drivers_key is None else None
+    units = _units(people, variants, ranked, most, min_af, window, window_key)
     stratum = _strata(units, distance_bin, n_af_bins)
     generator = rngs.generator(rng)
-    several = bed if isinstance(bed, dict) else {_name(bed): bed}
+    several = bed if isinstance(bed, Mapping) else {_name(bed): bed}
     start = variants.var["pos"].to_numpy().astype(np.int64) - 1
     end = start + variants.var["ref"].astype(str).str.len().to_numpy()
     chrom = variants.var["chrom"].astype(str).to_numpy()
@@ -174,10 +177,10 @@ def _name(bed: Any) -> str:
     return Path(bed).name if isinstance(bed, (str, Path)) else "regions"
 
 
-def _selected(
-    variants: AnnData, keys: Sequence[str], n_top: int, drivers_key: str | None
+def _ranked(
+    variants: AnnData, keys: Sequence[str], drivers_key: str | None
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Key of effects -> gene -> numbers of the selected variants."""
+    """Key of effects -> gene -> numbers of the variants with an effect, strongest first."""
     out: dict[str, dict[str, np.ndarray]] = {}
     for key in keys:
         if key not in variants.varm:
@@ -189,7 +192,7 @@ def _selected(
         for g, gene in enumerate(genes):
             inside = slice(W.indptr[g], W.indptr[g + 1])
             at, size = W.indices[inside], np.abs(W.data[inside])
-            best = np.lexsort((at, -size))[:n_top]
+            best = np.lexsort((at, -size))
             out[key][gene] = at[best][size[best] > 0]
     if drivers_key is None:
         return out
@@ -209,15 +212,15 @@ def _selected(
 
 
 def _units(
-    people: AnnData, variants: AnnData, picked: dict[str, dict[str, np.ndarray]], min_af: float,
-    window: int | None, window_key: str,
+    people: AnnData, variants: AnnData, ranked: dict[str, dict[str, np.ndarray]],
+    most: int | None, min_af: float, window: int | None, window_key: str,
 ) -> pd.DataFrame:  # fmt: skip
     """Pairs of gene and variant in its window: distance, frequency, and what is selected."""
     of_gene = by_gene(people, variants, window, window_key)
     far = distances(people, variants, window_key)
     af = frequency(variants)
     rarer = np.minimum(af, 1 - af)
-    scored = set.intersection(*({*genes} for genes in picked.values()))
+    scored = set.intersection(*({*genes} for genes in ranked.values()))
     parts = []
     for g, gene in enumerate(people.var_names.astype(str)):
         if gene not in scored:
@@ -225,7 +228,9 @@ def _units(
         at = of_gene(g)
         at = at[rarer[at] >= min_af]
         part = {"gene": g, "variant": at, "distance": far(g, at), "af": rarer[at]}
-        part |= {key: np.isin(at, genes[gene]) for key, genes in picked.items()}
+        for key, genes in ranked.items():
+            there = genes[gene][np.isin(genes[gene], at)]
+            part[key] = np.isin(at, there[:most])
         parts.append(pd.DataFrame(part))
     if not parts or not sum(map(len, parts)):
         msg = "No gene with effects has variants in its window."
