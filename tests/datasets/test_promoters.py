@@ -15,6 +15,8 @@ def test_promoters_are_read_back(tiny, tmp_path):
         tiny, groups="kind", folder=tmp_path / "sim", length=120, rate=0.7
     )
     assert {p.name for p in fasta.parent.iterdir()} == {"promoters.fa", "promoters.csv"}
+    (tmp_path / "plain").touch()
+    assert fasta.stat().st_mode == (tmp_path / "plain").stat().st_mode
     assert list(table["gene_name"]) == list(tiny.var_names) and set(table["strand"]) == {"+", "-"}
     ol.pp.gene_windows(tiny, table=fasta.parent / "promoters.csv", upstream=120, genome=fasta)
     ol.pp.attach_sequences(tiny, genome=fasta)

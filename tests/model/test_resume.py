@@ -40,7 +40,9 @@ def test_pretraining_resumes(tmp_path):
     with pytest.raises(Stop):
         train(tmp_path / "b", stop_after=5)
     resumed = train(tmp_path / "b", resume=True)
-    loss, rest = (m.history_["pretrain_loss"].to_numpy(dtype=float).ravel() for m in (whole, resumed))
+    loss, rest = (
+        m.history_["pretrain_loss"].to_numpy(dtype=float).ravel() for m in (whole, resumed)
+    )
     assert len(loss) == 8 and len(rest) == 3
     np.testing.assert_allclose(rest, loss[5:], rtol=1e-5)
     for name, value in whole.module.state_dict().items():

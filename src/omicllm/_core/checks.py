@@ -22,14 +22,19 @@ def listed(names: Iterable[Any], *, most: int = 10) -> str:
 def missing(key: str, where: str, available: Iterable[Any], *, hint: str = "") -> KeyError:
     """The error for a key that is not in `where`; `hint` says which call or argument creates it."""
     msg = f"{key!r} is not in {where} (there: {listed(available)})."
-    return _Readable(f"{msg} {hint}".strip())
+    return ReadableKeyError(f"{msg} {hint}".strip())
 
 
-class _Readable(KeyError):
+class ReadableKeyError(KeyError):
     """A KeyError whose message prints as written (KeyError shows the repr of its argument)."""
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+# So that a traceback calls it what it is caught as.
+ReadableKeyError.__name__ = ReadableKeyError.__qualname__ = "KeyError"
+ReadableKeyError.__module__ = "builtins"
 
 
 def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:

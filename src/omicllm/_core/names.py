@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from omicllm._core.checks import listed
+from omicllm._core.checks import ReadableKeyError, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -66,6 +66,13 @@ def _fix(wanted: Sequence[str], available: Sequence[str], argument: str) -> str:
     return f"Check the names given as {argument}."
 
 
+def _close(name: str, available: Sequence[str]) -> list[str]:
+    """Names that may have been meant."""
+    from difflib import get_close_matches
+
+    return get_close_matches(name, available, n=3)
+
+
 def positions(
     wanted: str | Sequence[str],
     available: Iterable[str],
@@ -86,13 +93,18 @@ def positions(
     index = {name: i for i, name in enumerate(names)}
     absent = [w for w in wanted if w not in index]
     if absent:
-        from omicllm._core.checks import _Readable
-
         msg = f"{len(absent)} of {len(wanted)} {argument} not in {where}: {listed(absent, most=5)}."
         if len(absent) * 2 > len(wanted):
-            msg += (
-                f" The names asked for look like {describe(wanted)}, those of {where} like "
-                f"{describe(names)} ({listed(names, most=3)}). {_fix(wanted, names, argument)}"
-            )
-        raise _Readable(msg)
+            styles = describe(wanted), describe(names)
+            if styles[0] != styles[1]:
+                msg += (
+                    f" The names asked for look like {styles[0]}, those of {where} like "
+                    f"{styles[1]} ({listed(names, most=3)})."
+                )
+            elif close := _close(absent[0], names):
+                msg += f" Names like it: {listed(close)}."
+            else:
+                msg += f" There are {listed(names, most=3)}."
+            msg += f" {_fix(wanted, names, argument)}"
+        raise ReadableKeyError(msg)
     return np.array([index[w] for w in wanted], dtype=np.int64)
