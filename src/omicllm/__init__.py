@@ -6,13 +6,16 @@ from omicllm._version import __version__
 
 _getattr, _dir, _names = _attach(
     __name__,
-    dict.fromkeys(
-        (
-            "codec", "datasets", "genome", "get", "io", "metrics", "model", "nn", "pl", "pp",
-            "spatial", "tl",
+    {
+        **dict.fromkeys(
+            (
+                "codec", "datasets", "genome", "get", "io", "metrics", "model", "nn", "pl", "pp",
+                "spatial", "tl",
+            ),
+            "",
         ),
-        "",
-    ),
+        "plan": "_plan",
+    },
 )  # fmt: skip
 __all__ = [*_names, "__version__", "settings"]
 

@@ -112,7 +112,7 @@ def as_time(seconds: float) -> str:
     for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s" if seconds >= 0.1 else "less than 0.1 s"
+    return f"{max(seconds, 0.1):.1f} s"
 
 
 def as_bytes(n: float) -> str:
@@ -142,7 +142,7 @@ def predicted(cost: Cost) -> tuple[float, float]:
         for what in ("seconds", "memory")
     )
     seconds += known["read"] * cost.values
-    return seconds * speed() / known["speed"], memory + cost.exact
+    return float(seconds * speed() / known["speed"]), float(memory + cost.exact)
 
 
 @functools.cache

@@ -45,7 +45,8 @@ def kmer_counts(s: Sizes | None, p: dict[str, Any]) -> Cost:
     )
     lazy = "" if s.kind != "dask" else ", on the dask client when there is one"
     return Cost(
-        "pp.kmer_counts", {"one": 1.0, "bases": bases * lengths, "rows": len(texts), "words": words},
+        "pp.kmer_counts",
+        {"one": 1.0, "bases": bases * lengths, "rows": len(texts), "words": words},
         {
             "one": 2.0**20, "counts": 8 * held, "letters": bases, "words": 100 * words,
             "part": min(bases, 2.0**22) * 8,
@@ -164,12 +165,13 @@ def twas(s: Sizes, p: dict[str, Any]) -> Cost:
     seconds = {
         "one": 1.0, "stored": genotypes.nnz, "dosage": n * k.sum(), "genes": runs * len(k),
         "related": runs * float((train * train * k + train**3).sum()),
-        **dict.fromkeys(("top1", "blup", "enet", "gram", "lasso", "bslmm"), 0.0),
+        **dict.fromkeys(("top1", "blup", "enet", "gram", "paths", "lasso", "bslmm"), 0.0),
     }  # fmt: skip
     for m in models:
         if m in ("enet", "lasso"):
             seconds[m] += runs * float((k * small).sum()) * (p["n_folds"] + 1)
             seconds["gram"] += runs * float((k * k * train).sum())
+            seconds["paths"] += runs * len(k) * (p["n_folds"] + 1)
         elif m == "bslmm":
             seconds[m] += runs * p["n_iter"] * float(k.sum())
         else:
@@ -238,7 +240,8 @@ def few_shot(s: Sizes, p: dict[str, Any]) -> Cost:
     draws = float(p["n_draws"])
     few = np.minimum(rows, MOST)
     seconds = {
-        "one": 1.0, "draws": draws * len(shots), "tested": draws * len(shots) * tested * length,
+        "one": 1.0, "draws": draws * len(shots), "fits": kernels * draws * len(shots),
+        "tested": draws * len(shots) * tested * length,
         "trained": draws * float((rows * length).sum()),
         "between": kernels * draws * float((rows * (tested + rows)).sum()) * length,
         "solved": kernels * draws * float((rows**3 + few**3).sum()),

@@ -63,6 +63,11 @@ class Sizes:
         """Whether X lies outside memory."""
         return self.kind in ("backed", "dask")
 
+    @property
+    def held(self) -> float:
+        """Bytes of X in memory."""
+        return (8.0 if self.sparse else 4.0) * (self.nnz if self.sparse else float(self.n) * self.m)
+
     def parts(self, key: str | None) -> np.ndarray:
         """Observations with each value of a column of obs; all in one without a column."""
         if key is None:
@@ -111,7 +116,7 @@ def sizes_of(adata: AnnData, layer: str | None = None) -> Sizes:
     )  # fmt: skip
 
 
-def _share_filled(X: np.ndarray) -> float:
+def _share_filled(X: Any) -> float:
     """Share of values of an array in memory that are not 0, from some thousand of them."""
     if type(X) is not np.ndarray or not X.size:  # a file mapped into memory would be read
         return 1.0
@@ -126,8 +131,8 @@ def _stored_in_lazy(X: Any) -> float | None:
         return None  # a part, or the result of some work
     (layer,) = X.dask.layers.values()
     for reader, _ in getattr(layer, "indices", ()):
-        given = getattr(reader, "args", ())
-        if given and hasattr(given[0], "group"):  # zarr
+        given: Any = getattr(reader, "args", ())
+        if given and hasattr(given[0], "group") and not isinstance(given[0], Path):  # zarr
             return float(given[0].group["data"].shape[0])
         if len(given) == 2 and isinstance(given[0], Path) and given[0].is_file():
             import h5py

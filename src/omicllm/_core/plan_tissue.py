@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 #: `stats.imputation`; a test compares them.
 MAX_PIXELS, WHOLE, WARD, FIT = 16_384, 4_000, 1_200, 20_000
 AXES, CLASSES, STACK_BYTES, PREDICTORS = 512, 50, 512 * 2**20, 10
+FEW_PAIRS, DRAWS = 60.0, 40_000
 
 
 def pixels(n: int, most: int = MAX_PIXELS) -> tuple[float, int]:
@@ -40,10 +41,21 @@ def axes(g: float, p: float, folds: int = 5, k: int = AXES) -> dict[str, float]:
         steps = min(folds, 3) + 1
         product, memory = steps * 6 * 4 * g * p * (k + 20), 4 * p * (k + 20) * 5
         solved, drawn = steps * 5 * 4 * p * (k + 20) ** 2, steps * 6 * g * p
+    size = g if g <= WHOLE and g < p else p
+    # Large matrices do not lie in the cache of the processor: their eigenvectors cost more.
+    spilled = solved * max(0.0, 1.0 - 1000.0 / size) if size <= WHOLE else 0.0
     return {
-        "k": k, "product": product, "solved": solved, "drawn": drawn,
+        "spilled": spilled, "k": k, "product": product, "solved": solved, "drawn": drawn,
         "square": memory, "block": 4 * min(g, 2048) * p * 3,
     }  # fmt: skip
+
+
+def pooled(s: Sizes) -> float:
+    """Values stored once spots are pooled into pixels, if they are spread evenly."""
+    cells = pixels(s.n)[0] * s.m
+    if pixels(s.n)[1] == 1:
+        return s.nnz
+    return float(cells * (1.0 - np.exp(-s.nnz / max(cells, 1.0))))
 
 
 def _pooling(n: int) -> list[str]:
@@ -66,13 +78,13 @@ def _sigel(s: Sizes, k_mixture: float | None) -> tuple[dict[str, float], dict[st
     k, d = a["k"], min(128, a["k"])
     n_mix = k_mixture if k_mixture is not None else min(max(round(g / 25), 2), 500)
     seconds = {
-        "one": 1.0, "stored": s.nnz, "product": a["product"] + 8 * g * p * k,
-        "solved": a["solved"], "drawn": a["drawn"] + 4 * g * p,
+        "one": 1.0, "stored": s.nnz, "pooled": pooled(s), "product": a["product"] + 8 * g * p * k,
+        "solved": a["solved"], "spilled": a["spilled"], "drawn": a["drawn"] + 4 * g * p,
         "pairs": float(min(g, 8000)) ** 2 * d + g * n_mix * d,
     }  # fmt: skip
     memory = {
-        "one": 2.0**20, "stored": 8 * s.nnz, "square": a["square"], "block": a["block"],
-        "axes": 4 * p * k, "genes": 4 * g * (3 * k + n_mix),
+        "one": 2.0**20, "stored": 8 * s.nnz, "pooled": 8 * pooled(s), "square": a["square"],
+        "block": a["block"], "axes": 4 * p * k, "genes": 4 * g * (3 * k + n_mix),
     }  # fmt: skip
     return seconds, memory, int(p)
 
@@ -88,6 +100,8 @@ def sigel(s: Sizes, p: dict[str, Any]) -> Cost:
     if p["batch_key"]:
         extra += 4.0 * n_sections * s.m * d
     path = [*how, *_pooling(s.n)]
+    if p["umap"]:
+        path.append("umap=True is not counted: 5 to 20 s the first time, mostly compilation")
     advice = [] if s.outside else list(_READ)
     advice.append("leave out genes with few counts: memory and time follow the number of genes")
     return Cost(variant, seconds, memory, extra, s.nnz * s.outside, path, advice, on_gpu=True)
@@ -98,11 +112,23 @@ def spatially_variable_genes(s: Sizes, p: dict[str, Any]) -> Cost:
     if p["method"] == "moran":
         edges = s.edges(p["connectivity_key"])
         values, held, how = by_gene_groups(s)
+        made = 0.0 if p["connectivity_key"] in s.adata.obsp else float(s.n)
+        # Genes in few spots are calibrated by permuted images. How many there are is guessed from
+        # the share of values stored: as if exponential over genes, fewer being rare where dense.
+        least = float(np.sqrt(FEW_PAIRS / max(1.0, edges / 2)))
+        share = max(s.nnz, 1.0) / (float(s.n) * s.m)
+        few = s.m * (1.0 - float(np.exp(-least / share * (1.0 - share) ** 2)))
+        draws = few * min(max(DRAWS / max(few, 1.0), 2.0), 200.0)
         seconds = {
-            "one": 1.0, "observations": s.n, "genes": s.m, "stored": s.nnz,
-            "edges": s.nnz * edges / s.n,
+            "one": 1.0, "graph": made, "observations": s.n, "genes": s.m, "stored": s.nnz,
+            "edges": s.nnz * edges / s.n, "few": draws,
+            "drawn": draws * s.n, "values": draws * least * s.n,
         }  # fmt: skip
-        memory = {"one": 2.0**20, "edges": 16 * edges, "group": held, "genes": 64.0 * s.m}
+        memory = {
+            "one": 2.0**20, "edges": 16 * edges, "group": held, "genes": 64.0 * s.m,
+            "graph": 64 * made, "piece": 8.0 * s.n * min(s.m, 16 if s.n > 10_000 else 256),
+            "few": 12 * few * least * s.n,
+        }  # fmt: skip
         advice = ["lower ol.settings.block_bytes: groups of genes get smaller, passes more"]
         return Cost("tl.spatially_variable_genes:moran", seconds, memory, 0.0, values, how, advice)
     n_pixels = pixels(s.n)[0]
@@ -111,12 +137,13 @@ def spatially_variable_genes(s: Sizes, p: dict[str, Any]) -> Cost:
     kinds = 2 if p["null"] == "permuted" and p["input"] == "counts" else 1
     images = 2 * min(CLASSES, max(1, s.m // 20)) * p["n_null"] * kinds
     seconds = {
-        "one": 1.0, "stored": s.nnz, "product": 2 * a["product"], "solved": 2 * a["solved"],
+        "one": 1.0, "stored": s.nnz, "pooled": pooled(s), "product": 2 * a["product"],
+        "solved": 2 * a["solved"], "spilled": 2 * a["spilled"],
         "drawn": 2 * a["drawn"] + s.m * n_pixels, "null": images * n_pixels,
     }  # fmt: skip
     memory = {
-        "one": 2.0**20, "stored": 8 * s.nnz, "square": a["square"], "block": a["block"],
-        "axes": 8 * n_pixels * a["k"],
+        "one": 2.0**20, "stored": 8 * s.nnz, "pooled": 8 * pooled(s), "square": a["square"],
+        "block": a["block"], "axes": 8 * n_pixels * a["k"],
     }  # fmt: skip
     advice = [
         "use method='moran': it needs no null images, and reads groups of genes",
@@ -141,12 +168,13 @@ def spatial_domains(s: Sizes, p: dict[str, Any]) -> Cost:
     bag = max(k, min(int(0.8 * n_fit), WARD))
     seconds = {
         "one": 1.0, "stored": nnz, "components": nnz * d, "smoothing": s.n * float(d),
-        "mixtures": members * (n_fit * 10 + s.n) * float(d) * (d + k),
-        "starts": members * float(bag) ** 2 * d, "genes": 0.0 if given else s.m * float(n_used),
+        "mixtures": members * n_fit * float(d) * (d + k), "labels": members * s.n * float(d) * k,
+        "starts": members * float(bag) ** 2 * d, "votes": members * float(s.n) * k,
+        "genes": 0.0 if given else s.m * float(n_used),
     }  # fmt: skip
     memory = {
         "one": 2.0**20, "stored": 12 * nnz, "components": 8.0 * s.n * d,
-        "members": 8.0 * s.n * members, "starts": 8.0 * bag**2,
+        "members": 8.0 * s.n * members, "starts": 8.0 * bag**2, "labels": 8.0 * s.n * k,
     }  # fmt: skip
     advice = [] if s.outside or given else list(_READ)
     advice += [
@@ -183,7 +211,7 @@ def impute_genes(s: Sizes, p: dict[str, Any]) -> Cost:
         "one": 2.0**20, "shared": 4.0 * s.n * shared, "reference": 4.0 * r * (shared + q),
         "stack": 4.0 * cells * shared * (PREDICTORS if stack else 2),
         "block": float(min(2**28, 4 * s.n * (3 * r + 6 * max(shared, q)))),
-        "scores": 8.0 * cells * shared,
+        "scores": 8.0 * cells * shared, "kernel": 8.0 * r * r * stack,
     }  # fmt: skip
     how = [
         *(by_rows(s) or ["shared genes are copied dense, cell by cell"]),
@@ -191,7 +219,8 @@ def impute_genes(s: Sizes, p: dict[str, Any]) -> Cost:
     ]
     advice = [
         "name fewer genes= to impute: three arrays of cells x genes are written",
-        "lower max_reference=, max_cells= or max_shared=", "use method='knn' for the plain baseline",
+        "lower max_reference=, max_cells= or max_shared=",
+        "use method='knn' for the plain baseline",
     ]  # fmt: skip
     return Cost(
         f"tl.impute_genes:{p['method']}", seconds, memory, 12.0 * s.n * q, s.nnz * s.outside, how,
@@ -205,7 +234,8 @@ def pattern_genes(s: Sizes, p: dict[str, Any]) -> Cost:
         d = s.width("varm", f"X_{p['key']}")
         return Cost(
             "tl.pattern_genes:like", {"one": 1.0, "genes": s.m * float(d)},
-            {"one": 2.0**20, "genes": 12.0 * s.m * d}, path=["the embedding is used, X is not read"],
+            {"one": 2.0**20, "genes": 12.0 * s.m * d},
+            path=["the embedding is used, X is not read"], advice=["name another key="],
         )  # fmt: skip
     seconds, memory, n_pixels = _sigel(s, 1.0)
     made = (p["n_null"] + 1.0) * (2 if p["levels"] is not None else 1)
@@ -310,7 +340,10 @@ def gene_views(s: Sizes, p: dict[str, Any]) -> Cost:
         "scores": 8 * v * g * d * p["n_folds"],
     }  # fmt: skip
     return Cost(
-        "tl.gene_views", seconds, memory, path=["views are used, X is not read"],
+        "tl.gene_views",
+        seconds,
+        memory,
+        path=["views are used, X is not read"],
         advice=["lower n_permutations= or n_components="],
     )
 

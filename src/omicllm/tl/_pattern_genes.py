@@ -183,7 +183,7 @@ def _like(source: AnnData, gene: str, key: str) -> tuple[np.ndarray, np.ndarray]
         raise checks.missing(
             name, "adata.varm", source.varm, hint=f"Make it with ol.tl.{key}(adata)."
         )
-    chosen = int(positions(gene, source.var_names, argument="like")[0])
+    chosen = int(positions(gene, source.var_names, argument="genes of like=")[0])
     Z = unit_rows(np.asarray(source.varm[name]))
     there = np.abs(Z).sum(axis=1) > 0
     if not there[chosen]:

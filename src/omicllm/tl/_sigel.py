@@ -115,7 +115,7 @@ def sigel(
     Raises
     ------
     KeyError
-        No such layer, no coordinates, no such section column.
+        No such layer, neither coordinates nor array positions, no such section column.
     ValueError
         Values that are negative, not finite or not counts; fewer than two spots; more clusters
         than genes; two spots on one pixel of an array.
