@@ -75,6 +75,7 @@ format: $(VENV)/.installed-dev ## let ruff fix and format
 
 docs: $(VENV)/.installed-docs ## the documentation, warnings as errors, in docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	@ls docs/_build/html/_images/*.png >/dev/null # the pages have their figures
 
 bench: $(VENV)/.installed ## every benchmark; each prints its table
 	@failed=""; for script in benchmarks/bench_*.py; do \
