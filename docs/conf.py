@@ -66,7 +66,7 @@ if os.environ.get("READTHEDOCS"):
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 # Figures belong into the pages, whatever backend scripts are told to use.
-os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
+os.environ.update(MPLBACKEND="module://matplotlib_inline.backend_inline")
 nb_execution_mode = os.environ.get("OMICLLM_DOCS_EXECUTE", "force")
 nb_execution_raise_on_error = True
 if nb_execution_mode == "off":  # a page that was not run has no kernel to say its language
