@@ -258,9 +258,11 @@ def test_arguments_are_those_of_the_verb():
         ol.plan(adata, "sigel", layer="counts")
     with pytest.raises(KeyError, match="lane"):
         ol.plan(adata, "sigel", batch_key="lane")
-    with pytest.raises(NotImplementedError, match="tl.sigel:preset=paper"):
+    with pytest.raises(ValueError, match="tl.sigel:preset=paper"):
         ol.plan(adata, "sigel", preset="paper")
-    with pytest.raises(NotImplementedError, match="pp.image_features:uni"):
+    with pytest.raises(ValueError, match="nothing to plan"):
+        ol.plan(adata[:0].copy(), "sigel")
+    with pytest.raises(ValueError, match="pp.image_features:uni"):
         ol.plan(adata, "pp.image_features", encoder="uni")
     with pytest.raises(TypeError, match="pass the loaded trunk"):
         ol.plan(adata, "embed_sequences", model="folder")

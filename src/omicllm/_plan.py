@@ -53,11 +53,9 @@ def plan(data: AnnData | MuData | None, verb: str, **params: Any) -> Plan:
     Raises
     ------
     ValueError
-        A verb that does not exist, or that has no cost model.
+        A verb that does not exist, a verb or variant without a cost model, or an empty object.
     TypeError
         An argument that the verb does not have, or one that it needs and was not given.
-    NotImplementedError
-        A variant of the verb that has no cost model.
     KeyError
         A layer, column or entry that is not there.
 
@@ -80,7 +78,11 @@ def plan(data: AnnData | MuData | None, verb: str, **params: Any) -> Plan:
     else:
         layer = given.get("layer")
         sizes = sizes_of(resolve(data, given.get("mod")), layer if isinstance(layer, str) else None)  # type: ignore[arg-type]
-    cost = MODELS[name](sizes, given)
+    try:
+        cost = MODELS[name](sizes, given)
+    except ZeroDivisionError as error:  # sizes per observation or gene
+        msg = f"There is nothing to plan: the object has shape {(sizes.n, sizes.m)}."
+        raise ValueError(msg) from error
     seconds, n_bytes = predicted(cost)
     path = [*(sizes.said if sizes is not None else ()), *cost.path]
     advice = list(cost.advice)

@@ -101,3 +101,8 @@ def test_storable(adata, tmp_path):
     assert "none" not in entry and entry["rng"] == "generator"
     assert list(entry["nested"]) == ["a|b"]
     round_trip(adata, tmp_path)
+
+
+def test_key_added_is_text():
+    with pytest.raises(TypeError, match="key_added must be text, not 3"):
+        results.Result("tl.sigel", {}, {}, key_added=3)

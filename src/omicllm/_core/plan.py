@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from omicllm._core.checks import listed
+
 #: Share of the available memory that a plan may fill and still be said to fit.
 _ROOM = 0.9
 
@@ -134,8 +136,10 @@ def predicted(cost: Cost) -> tuple[float, float]:
     """Seconds on this machine, and bytes."""
     known = constants()
     if cost.variant not in known["verbs"]:
-        msg = f"There is no cost model for {cost.variant}; known: {sorted(known['verbs'])}."
-        raise NotImplementedError(msg)
+        verb = cost.variant.split(":")[0]
+        others = sorted(v for v in known["verbs"] if v.split(":")[0] == verb)
+        msg = f"There is no cost model for {cost.variant}; measured were {listed(others, most=20)}."
+        raise ValueError(msg)
     fitted = known["verbs"][cost.variant]
     seconds, memory = (
         sum(fitted[what].get(name, 0.0) * value for name, value in getattr(cost, what).items())

@@ -50,6 +50,11 @@ class Result:
     key_added: str | None = None
     mod: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.key_added is not None and not isinstance(self.key_added, str):
+            msg = f"key_added must be text, not {self.key_added!r}."
+            raise TypeError(msg)
+
 
 def write(
     data: AnnData | MuData,
