@@ -110,11 +110,6 @@ def test_lazy_namespaces_have_no_module_of_a_public_name():
         assert not public & {p.stem for p in package.glob("*.py")}, name
 
 
-def test_files_can_be_read_in_one_sitting():
-    for path in SRC.rglob("*.py"):
-        assert len(path.read_text().splitlines()) <= 400, path
-
-
 def test_import_is_light_and_changes_nothing():
     code = """
 import logging, random, sys, warnings
