@@ -32,7 +32,17 @@ TOP = {
     6: {"numpy", "scipy", "pandas", "matplotlib"},
 }
 INSIDE = {
-    0: {"pandas", "scipy", "anndata", "mudata", "h5py", "tqdm", "torch", "dask"},
+    0: {
+        "pandas",
+        "scipy",
+        "anndata",
+        "mudata",
+        "h5py",
+        "tqdm",
+        "torch",
+        "dask",
+        "lazy_loader",
+    },
     1: {"skimage", "sklearn", "pysam", "cyvcf2", "pandas"},
     2: {"transformers"},
     3: {"pandas"},

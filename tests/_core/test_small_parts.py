@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import random
+import sys
 
 import numpy as np
 import pytest
 
-from omicllm._core import checks, docs, keys, lazy, log, optional, rng
+from omicllm._core import checks, docs, keys, log, optional, rng
 from omicllm._core.settings import Settings, settings
 
 
@@ -86,12 +88,25 @@ def test_docs_fill():
     assert "    Annotated data" in function.__doc__ and "{rng}" not in function.__doc__
 
 
-def test_lazy_names():
-    get, names, public = lazy.attach("omicllm.metrics", {"ari": "_scores"})
-    assert names() == public == ["ari"]
-    assert get("ari")([0, 0, 1], [1, 1, 0]) == 1.0
+def test_lazy_names(tmp_path, monkeypatch):
+    package = tmp_path / "made_lazily"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "from omicllm._core.lazy import attach\n"
+        "__getattr__, __dir__, __all__ = attach(__name__, __file__)\n"
+    )
+    (package / "__init__.pyi").write_text("from ._sums import total as total\n")
+    (package / "_sums.py").write_text("import random\nrandom.random()\ntotal = sum\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("made_lazily")
+    assert dir(module) == module.__all__ == ["total"]
+    assert "made_lazily._sums" not in sys.modules
+    before = random.getstate()
+    assert module.total([1, 2]) == 3
+    assert random.getstate() == before, "what an import draws is put back"
+    assert vars(module)["total"] is sum
     with pytest.raises(AttributeError, match="no attribute 'nope'"):
-        get("nope")
+        module.nope  # noqa: B018
 
 
 def test_key_table():

@@ -11,42 +11,40 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from types import ModuleType
 
 
 def attach(
-    package: str, names: Mapping[str, str]
+    package: str, filename: str
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """Make the module-level ``__getattr__``, ``__dir__`` and ``__all__`` of a lazy package.
+
+    Public names and the submodules that define them stand in the stub beside the file
+    (``__init__.pyi``), which type checkers and editors read too. A submodule must not bear a
+    public name, or the second access would yield the module.
 
     Parameters
     ----------
     package
         Full name of the package (its ``__name__``).
-    names
-        Public name -> submodule that defines it. A submodule must not bear the public name,
-        or the second access would yield the module. An empty submodule means that the name
-        is itself a subpackage.
+    filename
+        Its ``__file__``.
     """
-    public = sorted(names)
+    import lazy_loader
+
+    load, list_names, public = lazy_loader.attach_stub(package, filename)
 
     def __getattr__(name: str) -> Any:
-        if name not in names:
+        if name not in public:
             msg = f"module {package!r} has no attribute {name!r}"
             raise AttributeError(msg)
-        if not names[name]:
-            return importlib.import_module(f"{package}.{name}")
         with undisturbed():
-            module = importlib.import_module(f"{package}.{names[name]}")
-        value = getattr(module, name)
+            value = load(name)
         setattr(sys.modules[package], name, value)  # later look-ups skip this function
         return value
 
-    def __dir__() -> list[str]:
-        return public
-
-    return __getattr__, __dir__, public
+    return __getattr__, list_names, public
 
 
 @contextmanager

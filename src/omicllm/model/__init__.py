@@ -2,15 +2,4 @@
 
 from omicllm._core.lazy import attach
 
-__getattr__, __dir__, __all__ = attach(
-    __name__,
-    {
-        "GeneMaskLM": "_genemask",
-        "PersonalExpression": "_personal_expression",
-        "SIGEL": "_sigel",
-        "SIGELImputer": "_sigel_imputer",
-        "SPAM": "_spam",
-        "ULT": "_ult",
-        "OmicLM": "_omic_lm",
-    },
-)
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

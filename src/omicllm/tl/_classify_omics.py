@@ -339,7 +339,7 @@ def _judged(
 def _values(model: OmicLM, data: Any) -> dict[str, Any]:
     import pandas as pd
 
-    P = model.predict(data, soft=True)
+    P: Any = model.predict(data, soft=True)
     label = np.array(model.classes_, dtype=object)[P.to_numpy().argmax(axis=1)]
     P.columns = [str(c).replace("/", "|") for c in P.columns]  # a slash would split an h5ad key
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -167,8 +167,8 @@ def sigel(
             )  # fmt: skip
             values, extra = _from_training(trained, batch_key, seed)
         else:
-            trained = model
-            values, extra = _from_model(model, lent, batch_key, seed)
+            trained = cast("SIGEL", model)
+            values, extra = _from_model(trained, lent, batch_key, seed)
             extra["model_dir"] = folder
         if save is not None:
             trained.save(save)
@@ -215,7 +215,7 @@ def _lend(
 def _from_training(
     model: SIGEL, batch_key: str | None, seed: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    extra = {
+    extra: dict[str, Any] = {
         "baseline": model.get_agreement(rng=seed),
         "history": {
             k: np.asarray(v, dtype=float).ravel() for k, v in (model.history_ or {}).items()

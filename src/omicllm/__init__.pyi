@@ -1,0 +1,14 @@
+from . import codec as codec
+from . import datasets as datasets
+from . import genome as genome
+from . import get as get
+from . import io as io
+from . import metrics as metrics
+from . import model as model
+from . import nn as nn
+from . import pl as pl
+from . import pp as pp
+from . import tl as tl
+from ._core.settings import settings as settings
+from ._plan import plan as plan
+from ._version import __version__ as __version__

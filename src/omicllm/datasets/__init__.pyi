@@ -1,0 +1,12 @@
+from ._bundled import geomx_kidney as geomx_kidney
+from ._bundled import mouse_olfactory_bulb as mouse_olfactory_bulb
+from ._bundled import osmfish_cortex as osmfish_cortex
+from ._bundled import osmfish_reference as osmfish_reference
+from ._downloads import genemask_ranks as genemask_ranks
+from ._downloads import her2st_image as her2st_image
+from ._downloads import ult_table as ult_table
+from ._promoters import simulated_promoters as simulated_promoters
+from ._simulated import planted_programs as planted_programs
+from ._simulated import simulated_genome as simulated_genome
+from ._simulated import simulated_people as simulated_people
+from ._simulated import simulated_sequences as simulated_sequences

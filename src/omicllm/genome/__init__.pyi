@@ -1,0 +1,9 @@
+from .corpus import sample_corpus as sample_corpus
+from .corpus import stream_fasta as stream_fasta
+from .kernel_classifier import KernelClassifier as KernelClassifier
+from .kmers import KmerCounter as KmerCounter
+from .kmers import KmerTokenizer as KmerTokenizer
+from .masking import mask_tokens as mask_tokens
+from .masking import token_ranks as token_ranks
+from .pmi import descending_ranks as descending_ranks
+from .pmi import normalised_pmi as normalised_pmi

@@ -1,0 +1,13 @@
+from ._basenji import read_basenji as read_basenji
+from ._cohort import read_cohort as read_cohort
+from ._expression import read_expression as read_expression
+from ._expression import read_mpra as read_mpra
+from ._genome import Genome as Genome
+from ._genome import read_vcf as read_vcf
+from ._kmer_ranks import read_kmer_ranks as read_kmer_ranks
+from ._kmer_ranks import write_kmer_ranks as write_kmer_ranks
+from ._lut import read_lut as read_lut
+from ._lut import write_lut as write_lut
+from ._patch_map import read_patch_map as read_patch_map
+from ._sequences import read_sequences as read_sequences
+from ._twas_weights import read_twas_weights as read_twas_weights

@@ -1,0 +1,9 @@
+from ._scores import ari as ari
+from ._scores import calibration as calibration
+from ._scores import causal_auroc as causal_auroc
+from ._scores import gene_pearson as gene_pearson
+from ._scores import mantel as mantel
+from ._scores import neighbor_overlap as neighbor_overlap
+from ._scores import neighbor_recall as neighbor_recall
+from ._scores import nmi as nmi
+from ._scores import ssim as ssim

@@ -1,0 +1,12 @@
+from ._augment import augment as augment
+from ._correct_expression import correct_expression as correct_expression
+from ._gene_windows import attach_sequences as attach_sequences
+from ._gene_windows import gene_windows as gene_windows
+from ._haplotypes import haplotypes as haplotypes
+from ._image_features import image_features as image_features
+from ._kmers import kmer_counts as kmer_counts
+from ._kmers import kmer_pmi as kmer_pmi
+from ._spatial_grid import spatial_grid as spatial_grid
+from ._split import split as split
+from ._standardize import standardize as standardize
+from ._tiles import tiles as tiles
