@@ -17,7 +17,7 @@ FLOOR = {
     "spatial": 1, "codec": 1, "genome": 1, "sampling": 1, "stats": 1,
     "nn": 2, "train": 3, "model": 4,
     "pp": 5, "tl": 5, "get": 5, "io": 5, "datasets": 5, "metrics": 5, "_bridges": 5,
-    "pl": 6, "_plan": 6,
+    "pl": 6,
 }  # fmt: skip
 #: Arrows that run sideways: `tl` may call `pp`, `get` and the bridges.
 SIDEWAYS = {("tl", "pp"), ("tl", "get"), ("tl", "_bridges"), ("pp", "_bridges")}

@@ -10,5 +10,4 @@ from . import pl as pl
 from . import pp as pp
 from . import tl as tl
 from ._core.settings import settings as settings
-from ._plan import plan as plan
 from ._version import __version__ as __version__

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from omicllm._core import checks, inputs
+from omicllm._core import checks, inputs, memory
 from omicllm._core.log import logger
 from omicllm._core.names import describe, positions, unique
 
@@ -65,6 +65,8 @@ def gene_pair(
         When a gene is not in the reference, or a layer not there.
     ValueError
         Too few shared genes or cells, nothing to impute, values that are not finite.
+    MemoryError
+        What is read and imputed does not fit into memory.
     """
     from anndata import AnnData
 
@@ -88,6 +90,16 @@ def gene_pair(
         raise _too_few(shared, measured, known, len(both & asked))
     if both & asked:
         logger.info("%d measured genes are imputed as if they were not", len(both & asked))
+    n_cells = min(reference.n_obs, max_reference)
+    memory.check(
+        "Imputing genes",
+        {
+            "imputed values": ((source.n_obs, len(targets)), "float32"),
+            "values of shared genes": ((source.n_obs, len(shared)), "float32"),
+            "values of the reference": ((n_cells, len(shared) + len(targets)), "float32"),
+        },
+        instead="Name fewer genes to impute with genes=, or take adata in parts.",
+    )
     tissue = read_columns(X, positions(list(shared), measured), shared, _where("adata", layer))
     names = np.concatenate([shared, targets])
     m = reference.n_obs

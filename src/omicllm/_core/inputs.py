@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from omicllm._core import blocks
+from omicllm._core import blocks, memory
 from omicllm._core.checks import listed, missing
 from omicllm._core.log import logger
 from omicllm._core.settings import settings
@@ -178,6 +178,17 @@ def gene_major(X: Any) -> sparse.csc_matrix:
         if out is X:
             out = out.copy()
     else:
+        group = getattr(X, "group", None)
+        if group is not None:  # sparse in a file, which says how many values it holds
+            n_stored = group["data"].shape[0]
+            memory.check(
+                f"Reading all values of a {kind} matrix",
+                {
+                    "values, row by row and gene by gene": ((2, n_stored), "float32"),
+                    "their places": ((2, n_stored), "int32"),
+                },
+                instead="Take part of the genes or observations.",
+            )
         logger.info("reading a %s matrix %s in blocks of rows", kind, tuple(X.shape))
         read = [block for _, block in map_rows(X, _as_float32)]
         out = sparse.csc_matrix(sparse.vstack(read, format="csr"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from omicllm._core import checks, docs, inputs
+from omicllm._core import checks, docs, inputs, memory
 from omicllm._core.names import positions
 from omicllm.spatial.images import rasterise
 from omicllm.spatial.sections import stored_grid
@@ -52,6 +52,8 @@ def gene_images(
     ------
     KeyError
         No grid, no such gene, layer or section.
+    MemoryError
+        The images do not fit into memory.
     """
     adata = inputs.resolve(adata, mod)
     grids = stored_grid(adata, key)
@@ -73,6 +75,12 @@ def images_on(
     """Genes as images of one section, float32 (n_genes, height, width)."""
     X = inputs.matrix(adata, layer)
     columns = None if genes is None else positions(genes, adata.var_names)
+    n_genes = adata.n_vars if columns is None else len(columns)
+    memory.check(
+        "Drawing gene images",
+        {"images": ((n_genes, *grid.shape), "float32")},
+        instead="Draw some genes at a time with genes=.",
+    )
     if inputs.storage(X) in ("dense", "csc", "csr"):
         block = X if columns is None else X[:, columns]
         block = block if len(grid.rows) == adata.n_obs else block[grid.rows]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from omicllm._core import checks, docs, inputs, results
+from omicllm._core import checks, docs, inputs, memory, results
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger
 from omicllm._core.names import positions
@@ -114,6 +114,8 @@ def gene_functions(
         No embedding, no clusters, or none of the genes of the sets is in the object.
     ValueError
         No set of a usable size; a malformed file.
+    MemoryError
+        The images of all genes do not fit into memory.
 
     Notes
     -----
@@ -150,6 +152,11 @@ def gene_functions(
         )
         raise ValueError(msg)
     sets, members = _usable_sets(read_gene_sets(gene_sets), names, universe, min_size, max_size)
+    memory.check(
+        "ol.tl.gene_functions",
+        {"images of all genes, for co-expression": ((2, len(universe), source.n_obs), "float32")},
+        instead="Leave out genes, or pool observations: the images of all genes are dense.",
+    )
     generator = rngs.generator(rng)
     X = inputs.gene_major(inputs.matrix(source, layer))
     inputs.check_expression(X, names, counts=input == "counts", layer=layer, layers=source.layers)

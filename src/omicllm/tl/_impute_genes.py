@@ -123,6 +123,8 @@ def impute_genes(
         A gene that is not in the reference; no such layer or column.
     ValueError
         Fewer than five shared genes, nothing to impute, NaN or infinite values.
+    MemoryError
+        What is read and imputed does not fit into memory.
 
     Notes
     -----

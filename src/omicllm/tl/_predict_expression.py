@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from omicllm._core import docs, results
+from omicllm._core import docs, memory, results
 from omicllm._core.log import logger
 from omicllm.tl._spam_inputs import into_columns, lend, read_keys, rows_of, source_of, trained
 
@@ -96,6 +96,8 @@ def predict_expression(
     ValueError
         No model; other features than those of training; no gene reliable enough; library sizes
         that are not positive.
+    MemoryError
+        The predictions do not fit into memory.
     """
     target, mod, source = source_of(adata, mod, image_mod)
     found, folder = trained(model, target, key_added or "spam")
@@ -117,6 +119,11 @@ def predict_expression(
     own_layer = found.registry_["setup_args"]["layer"]
     if own_layer is not None and lent.X is not None:
         lent.layers[own_layer] = lent.X
+    memory.check(
+        "ol.tl.predict_expression",
+        {"predictions, and what they are made of": ((3, lent.n_obs, len(found.genes_)), "float64")},
+        instead="Predict part of the observations at a time.",
+    )
     predicted = found.predict(lent, genes=genes, context=context, panel=panel)
     values: dict[str, Any] = {"": predicted.to_numpy()}
     if intervals:

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import sparse
 from scipy.spatial.distance import pdist, squareform
 
-from omicllm._core import checks, docs, inputs, results
+from omicllm._core import checks, docs, inputs, memory, results
 from omicllm._core import rng as rngs
 from omicllm.codec import distances
 from omicllm.stats.mantel import mantel
@@ -88,6 +88,8 @@ def ult_distances(
         There are no strings of that name, or no such layer.
     ValueError
         Fewer than three observations; unknown metric; NaN in the profiles.
+    MemoryError
+        The distances of all pairs do not fit into memory.
     """
     checks.one_of("formula", formula, ("mantel", "reference"))
     metrics = [metrics] if isinstance(metrics, str) else list(metrics)
@@ -101,6 +103,15 @@ def ult_distances(
     layer = layer_of(found, layer, mod)
     generator = rngs.generator(rng)
     rows = _sample(found, n_sample, generator)
+    n, n_pairs = len(rows), len(rows) * (len(rows) - 1) // 2
+    memory.check(
+        "ol.tl.ult_distances",
+        {
+            "distances between strings and between profiles": ((2, n_pairs), "float64"),
+            "the same as a square, and its rows and columns": ((2, n, n), "float64"),
+        },
+        instead="Draw fewer observations with n_sample=.",
+    )
     profiles = pdist(_profiles(found.source, layer, rows))
     strings = [str(s) for s in found.strings[rows]]
     if formula == "reference":
