@@ -86,12 +86,3 @@ def finite_coordinates(coords: np.ndarray, *, where: str) -> np.ndarray:
         )
         raise ValueError(msg)
     return coords
-
-
-def free_folder(path: Any, *, argument: str = "save") -> None:
-    """Raise FileExistsError when a folder to be made is there already."""
-    from pathlib import Path
-
-    if Path(path).exists():
-        msg = f"{path} exists already: name a new folder with {argument}=."
-        raise FileExistsError(msg)

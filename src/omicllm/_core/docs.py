@@ -1,14 +1,17 @@
-"""Parameter descriptions that several public functions share, filled into their docstrings."""
+"""What public functions share: descriptions of parameters, and the checks that come first."""
 
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
+
+from omicllm._core import calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-F = TypeVar("F")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 PARAMETERS = {
     "adata": "adata\n    Annotated data, observations x genes; or a MuData with `mod`.",
@@ -40,11 +43,17 @@ PARAMETERS = {
 }
 
 
-def fill(**extra: str) -> Callable[[F], F]:
-    """Replace ``{name}`` lines of a docstring by the shared parameter descriptions."""
+def fill(
+    *, saves: Literal["folder", "file"] = "folder", **extra: str
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Replace ``{name}`` lines of a docstring by the shared descriptions, and check calls.
+
+    What is checked before the function runs: :func:`omicllm._core.calls.checked`. `saves` is what
+    its ``save=`` names.
+    """
     known = PARAMETERS | extra
 
-    def decorate(function: F) -> F:
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
         lines = []
         for line in (function.__doc__ or "").splitlines():
             name = line.strip()
@@ -54,6 +63,6 @@ def fill(**extra: str) -> Callable[[F], F]:
             else:
                 lines.append(line)
         function.__doc__ = "\n".join(lines)
-        return function
+        return calls.checked(function, saves=saves)
 
     return decorate

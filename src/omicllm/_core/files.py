@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +55,94 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
             old.rename(path)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def check_writable(
+    path: Any, *, argument: str, kind: Literal["folder", "file"] = "folder", fresh: bool = True
+) -> None:
+    """Prove, before any work, that `path` can be made and written; nothing is left of the proof.
+
+    Parameters
+    ----------
+    path
+        Folder or file to write later.
+    argument
+        Name of the caller's argument, for the message.
+    kind
+        What is to be written there. A file that is there already is replaced later.
+    fresh
+        A folder must not be there yet.
+
+    Raises
+    ------
+    TypeError, ValueError
+        No path, an empty one, or one with NUL.
+    FileExistsError
+        The folder is there already.
+    OSError
+        It cannot be made or written (of the class the system raised: PermissionError, ...).
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        msg = f"{argument} must be a path, not {path!r}."
+        raise TypeError(msg)
+    text = os.fspath(path)
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
+        msg = f"{argument}={path!r} is no path: it is empty, holds NUL, or is no text."
+        raise ValueError(msg)
+    target = Path(text)
+    try:
+        there = target.is_symlink() or target.exists()
+        if kind == "folder" and there and (fresh or not target.is_dir()):
+            msg = f"{path} exists already: name a new folder with {argument}=."
+            raise FileExistsError(msg)
+        if kind == "file" and target.is_dir():
+            msg = f"{path} is a folder: name a file with {argument}=."
+            raise IsADirectoryError(msg)
+        folder = target if kind == "folder" else target.parent
+        with made_folders(folder):
+            _write_something(folder, "" if kind == "folder" else target.name)
+    except OSError as error:
+        if error.errno is None:  # raised here, not by the system
+            raise
+        msg = (
+            f"{argument}={text!r} cannot be written: {error.strerror or error}. Nothing was "
+            "computed; name a place that can be written."
+        )
+        raise type(error)(msg) from error
+
+
+#: Bytes that must fit where a model is to be saved; more are not asked of a disk in advance.
+_ROOM = 1 << 20
+
+
+def _write_something(folder: Path, name: str) -> None:
+    handle, probe = tempfile.mkstemp(prefix=".", suffix="-" + name, dir=folder)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(bytes(_ROOM))
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        Path(probe).unlink(missing_ok=True)
+
+
+@contextmanager
+def made_folders(folder: Path, *, keep: bool = False) -> Iterator[None]:
+    """Make a folder and those above it; those made are removed again, unless `keep` and no error.
+
+    A folder that was there before stays as it is.
+    """
+    absent = [f for f in (folder, *folder.parents) if not f.exists()]
+    done = False
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+        done = True
+    finally:
+        if not (done and keep):
+            for made in absent:
+                with suppress(OSError):
+                    made.rmdir()
 
 
 def _as_usual(path: Path) -> None:

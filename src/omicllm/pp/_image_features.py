@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _FEW = 50
 
 
-@docs.fill()
+@docs.fill(saves="file")
 def image_features(
     adata: AnnData | MuData,
     *,

@@ -154,8 +154,6 @@ def classify_omics(
     if augment in SAMPLERS and joint:
         msg = f"augment={augment!r} draws rows of one AnnData: use augment='mix', or mod=."
         raise ValueError(msg)
-    if save is not None:
-        checks.free_folder(save)
     column = _labels(adata, data, labels_key)
     codes, names = report.class_codes(column, labels_key)
     train, test = _parts(data, codes, split_key)

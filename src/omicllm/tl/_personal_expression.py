@@ -157,8 +157,6 @@ def personal_expression(
     if (trunk is None) == (model is None):
         msg = "Give trunk= (a genome model to train) or model= (a trained PersonalExpression)."
         raise ValueError(msg)
-    if save is not None:
-        checks.free_folder(save)
     people = inputs.resolve(mdata, rna)
     inputs.resolve(mdata, geno)
     inputs.matrix(people, layer)

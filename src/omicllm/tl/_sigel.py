@@ -135,8 +135,6 @@ def sigel(
         if value is not None:
             checks.whole_number(name, value)
     names = inputs.gene_names(source)
-    if save is not None:
-        checks.free_folder(save)
     options: dict[str, Any] = {"spatial_key": spatial_key, "batch_key": batch_key}
     made = None
     if grid_key != _GRID and grid_key not in source.uns:

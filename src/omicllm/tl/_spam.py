@@ -128,8 +128,6 @@ def spam(
     use_rep = use_rep if source is target else "X_image"
     checks.one_of("pretrain", pretrain, (None, "joint", "image-gene", "image-space"))
     checks.whole_number("max_epochs", max_epochs, at_least=0)
-    if save is not None:
-        checks.free_folder(save)
     X = shared.image_features(source, use_rep)
     measured = shared.expression(source, layer, "counts")
     sections = shared.labels(
