@@ -19,7 +19,7 @@ from _common import table, timed, tissue, totals
 import omicllm as ol
 from omicllm._core import inputs
 from omicllm.stats.coexpression import log_normalized, unit_images
-from omicllm.stats.multiple_tests import auroc
+from omicllm.stats.scores import auroc
 
 
 def sections(kind: str):

@@ -19,8 +19,8 @@ from _common import DATA, table, tissue
 
 import omicllm as ol
 from omicllm.model import OmicLM
-from omicllm.stats.calibration import balanced_accuracy
 from omicllm.stats.classifiers import BASELINES, baseline_probabilities
+from omicllm.stats.scores import balanced_accuracy
 
 warnings.simplefilter("ignore")
 

@@ -15,7 +15,7 @@ from _common import table, timed, tissue, totals
 from scipy import sparse, stats
 
 import omicllm as ol
-from omicllm.stats.multiple_tests import auroc
+from omicllm.stats.scores import auroc
 
 COLUMNS = ("array_row", "array_col", "array_x", "array_y")
 

@@ -43,7 +43,7 @@ INSIDE = {
         "dask",
         "lazy_loader",
     },
-    1: {"skimage", "sklearn", "pysam", "cyvcf2", "pandas"},
+    1: {"skimage", "sklearn", "pysam", "cyvcf2", "pandas", "rapidfuzz"},
     2: {"transformers"},
     3: {"pandas"},
     4: {"transformers", "safetensors", "sklearn", "mudata", "omicllm"},

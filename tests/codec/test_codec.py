@@ -318,6 +318,13 @@ def test_edit_distances(strings):
     np.testing.assert_allclose(indel(strings), wanted)
 
 
+@pytest.mark.parametrize("distance", [hamming, levenshtein, indel])
+def test_distances_of_few_or_empty_strings(distance):
+    assert distance([]).shape == distance(["a"]).shape == (0,)
+    assert distance(["", ""]).tolist() == [0.0]
+    assert distance(["\U00020000b", "\U00020000c"]).dtype == np.float64
+
+
 def test_hamming_and_level_distances():
     X = np.array([[0.0, 1.0, 2.0], [0.0, -1.0, 2.0], [3.0, 3.0, 3.0]])
     table = LookupTable.fit(X, max_value=3.0, patch_size=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from made_histology import make_image
 from skimage.color import rgb2hed
 from skimage.filters import threshold_otsu
@@ -26,10 +27,30 @@ def test_a_pure_stain_is_found():
     np.testing.assert_allclose(found, [amount, 0, 0], atol=0.02)
 
 
-def test_otsu():
+@pytest.mark.parametrize("kind", ["two", "one", "skewed", "bytes"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_otsu_is_the_edge_that_separates_best(kind, dtype):
     rng = np.random.default_rng(0)
-    values = np.concatenate([rng.normal(0, 1, 500), rng.normal(6, 1, 300)])
-    assert abs(stains.otsu(values) - threshold_otsu(values)) < 0.1
+    values = {
+        "two": np.concatenate([rng.normal(0, 1, 500), rng.normal(6, 1, 300)]),
+        "one": rng.normal(size=700),
+        "skewed": rng.exponential(size=900),
+        "bytes": rng.integers(0, 40, 800),
+    }[kind].astype(dtype)
+    edges = np.histogram_bin_edges(values, bins=64, range=(values.min(), values.max()))
+    bins = np.histogram(values, edges)[0]
+    number = np.repeat(np.arange(64), bins)
+
+    def between(cut):
+        low, high = number[number < cut], number[number >= cut]
+        return len(low) * len(high) * (low.mean() - high.mean()) ** 2
+
+    best = max(range(1, 64), key=between)  # the first of equal ones
+    assert stains.otsu(values, bins=64) == pytest.approx(edges[best], rel=1e-6)
+    assert abs(stains.otsu(values) - threshold_otsu(values)) < 0.03 * np.ptp(values)
+
+
+def test_otsu_of_one_value_is_that_value():
     assert stains.otsu(np.full(5, 2.0)) == 2.0
 
 

@@ -11,7 +11,7 @@ from scipy import stats
 
 import omicllm as ol
 from omicllm.stats import pattern_change as change
-from omicllm.stats.multiple_tests import auroc
+from omicllm.stats.scores import auroc
 
 KEYS = {"batch_key": "slide", "condition_key": "condition"}
 

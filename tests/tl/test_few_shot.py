@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc
 
 import omicllm as ol
 from omicllm.genome.sequence_classifiers import CompositionClassifier, PositionClassifier
-from omicllm.stats.class_scores import classification_scores
+from omicllm.stats.scores import classification_scores
 
 
 def made(kind="composition", n=60, length=40, seed=0, classes=(0, 1)):

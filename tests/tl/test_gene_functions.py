@@ -10,7 +10,7 @@ from scipy import sparse, stats
 
 import omicllm as ol
 from omicllm.stats.gene_sets import matched_enrichment, membership, read_gene_sets
-from omicllm.stats.multiple_tests import auroc, benjamini_hochberg, upper_tail
+from omicllm.stats.scores import auroc, benjamini_hochberg, upper_tail
 from omicllm.stats.voting import cross_validated_votes, fold_of_members, precision_at
 
 SETS = {f"program {p}": [f"Gene{i}" for i in range(p, 40, 4)] for p in range(4)}

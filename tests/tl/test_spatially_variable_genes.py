@@ -168,7 +168,7 @@ def test_right_on_average_over_permutations(mob):
 def test_sigel_beats_moran_on_the_olfactory_bulb(data_dir):
     import scanpy as sc
 
-    from omicllm.stats.multiple_tests import auroc
+    from omicllm.stats.scores import auroc
 
     adata = ad.read_h5ad(data_dir / "tissue" / "mob_rep11_layers.h5ad")
     truth = (adata.var["spark_adj_pval"] < 0.05).to_numpy()

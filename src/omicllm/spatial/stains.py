@@ -34,18 +34,15 @@ def density(rgb: np.ndarray) -> np.ndarray:
 
 def otsu(values: np.ndarray, *, bins: int = 256) -> float:
     """Threshold that best separates values into two groups (largest variance between them)."""
+    from skimage.filters import threshold_otsu
+
     low, high = float(values.min()), float(values.max())
     if high <= low:
         return high
     count, edges = np.histogram(values, bins=bins, range=(low, high))
-    centre = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(count)
-    sums = np.cumsum(count * centre)
-    above = below[-1] - below
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gap = sums / below - (sums[-1] - sums) / above
-        between = below.astype(np.float64) * above * gap**2
-    return float(edges[1 + int(np.nanargmax(np.where(above > 0, between, np.nan)))])
+    # The number of the last bin below: its centre, skimage's threshold, would cut that bin in two.
+    last = threshold_otsu(hist=(count, np.arange(bins)))
+    return float(edges[1 + last])
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from omicllm.stats.multiple_tests import auroc
+from omicllm.stats.scores import auroc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from omicllm.stats.multiple_tests import auroc
 from omicllm.stats.neighbors import unit_rows
+from omicllm.stats.scores import auroc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from omicllm.stats.calibration import balanced_accuracy, calibration, macro_f1
+from omicllm.stats.scores import balanced_accuracy, calibration, macro_f1
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

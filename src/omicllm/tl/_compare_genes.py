@@ -10,7 +10,7 @@ from omicllm._core import checks, docs, inputs, results
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger
 from omicllm.stats import pattern_change as change
-from omicllm.stats.multiple_tests import benjamini_hochberg, upper_tail
+from omicllm.stats.scores import benjamini_hochberg, upper_tail
 
 if TYPE_CHECKING:
     from anndata import AnnData

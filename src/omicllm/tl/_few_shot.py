@@ -12,7 +12,7 @@ from omicllm._core import checks, docs, inputs, results
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger, progress
 from omicllm.pp._sequences import sequences_of
-from omicllm.stats.class_scores import classification_scores
+from omicllm.stats.scores import classification_scores
 from omicllm.tl._few_shot_models import compared, makes
 
 if TYPE_CHECKING:

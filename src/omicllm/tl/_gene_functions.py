@@ -13,7 +13,7 @@ from omicllm._core.log import logger
 from omicllm._core.names import positions
 from omicllm.stats.coexpression import level_bins, log_normalized, unit_images
 from omicllm.stats.gene_sets import matched_enrichment, membership, read_gene_sets
-from omicllm.stats.multiple_tests import benjamini_hochberg
+from omicllm.stats.scores import benjamini_hochberg
 from omicllm.stats.voting import cross_validated_votes, fold_of_members, precision_at
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from omicllm._core import checks, docs, inputs, results
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger, progress
 from omicllm.stats.gene_views import ViewOptions, compare_views
-from omicllm.stats.multiple_tests import benjamini_hochberg
+from omicllm.stats.scores import benjamini_hochberg
 from omicllm.stats.view_axes import present
 from omicllm.tl._gene_neighbors import gene_graph
 

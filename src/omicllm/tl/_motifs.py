@@ -14,7 +14,7 @@ from omicllm._core.log import logger
 from omicllm.genome import motif_regions as regions
 from omicllm.genome import motifs as search
 from omicllm.pp._sequences import sequences_of
-from omicllm.stats.multiple_tests import benjamini_hochberg
+from omicllm.stats.scores import benjamini_hochberg
 from omicllm.tl import _motif_tables as tables
 
 if TYPE_CHECKING:

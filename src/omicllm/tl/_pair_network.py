@@ -10,9 +10,9 @@ import pandas as pd
 from omicllm._core import checks, inputs
 from omicllm.stats import pairs as pairing
 from omicllm.stats.coexpression import log_normalized, unit_images
-from omicllm.stats.multiple_tests import benjamini_hochberg
 from omicllm.stats.neighbors import cosine_neighbors, unit_rows
 from omicllm.stats.pattern_change import block_parts, block_tiles
+from omicllm.stats.scores import benjamini_hochberg
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -14,9 +14,9 @@ from omicllm._core.log import logger
 from omicllm._core.names import positions
 from omicllm.spatial import patterns
 from omicllm.spatial.sections import make_grid, section_grids
-from omicllm.stats.multiple_tests import benjamini_hochberg
 from omicllm.stats.neighbors import unit_rows
 from omicllm.stats.pattern_test import excess_pvalues, likeness_pvalues
+from omicllm.stats.scores import benjamini_hochberg
 from omicllm.tl import _pattern_design as design
 from omicllm.tl._sigel import _GRID, _lend, _stored_grid_serves
 

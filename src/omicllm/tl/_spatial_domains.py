@@ -11,8 +11,8 @@ from omicllm._bridges import r, spagcn
 from omicllm._core import checks, docs, inputs, results
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger
-from omicllm.stats.clusters import ari
 from omicllm.stats.depth_pca import weighted_scores
+from omicllm.stats.scores import ari
 from omicllm.tl._domain_ensemble import by_size, domain_ensemble
 from omicllm.tl._domain_genes import expression
 from omicllm.tl._graph import _hexagonal, spatial_graph

@@ -13,7 +13,7 @@ from omicllm._core.log import logger
 from omicllm.spatial.energy import GraphScorer, Null, PatternScorer, pattern_energy
 from omicllm.spatial.images import join_spots
 from omicllm.spatial.moran import morans_i, within
-from omicllm.stats.multiple_tests import benjamini_hochberg
+from omicllm.stats.scores import benjamini_hochberg
 from omicllm.stats.spectrum import cross_validated_axes
 from omicllm.tl._graph import spatial_graph
 
