@@ -55,11 +55,217 @@ def test_values(vcf, tmp_path):
     assert geno.var["chrom"].tolist() == ["c"] * 4 + ["d"]
     assert geno.var["id"].tolist() == ["rs5", "rs7", "rs9", "rs9", "rs2"]
     np.testing.assert_allclose(geno.var["af"], [3 / 6, 3 / 4, 3 / 6, 2 / 4, 2 / 4])
-    assert geno.var["n_missing"].tolist() == [0, 1, 0, 2, 2]
+    assert geno.var["n_missing"].tolist() == [0, 1, 0, 2, 0], "haploid calls are calls"
+    np.testing.assert_array_equal(
+        geno.layers["haploid"].toarray(), [[0] * 5, [0] * 4 + [1], [0] * 4 + [1]]
+    )
     assert geno.var["n_unphased"].tolist() == [0, 0, 1, 1, 0]
     for X in (geno.X, *geno.layers.values()):
         assert X.format == "csc" and X.dtype == np.int8
     round_trip(geno, tmp_path)
+
+
+CALLS = {
+    "autosome": ["0|0", "0|1", "1|1", "1|0", "0|0", "1|1"],
+    "X, women and men": ["0|1", "1", "1|1", "0", "0|0", "1"],
+    "X, men only": ["1", "0", "1", "1", "0", "1"],
+    "X, some missing": ["0|1", ".", "./.", "0", ".|.", "1"],
+    "half calls": ["0|1", "1/.", "./1", "0/.", ".|0", "1"],
+    "MT": ["0", "0", "1", ".", "1", "0"],
+    "nobody": [".", "./.", ".|.", ".", ".", "."],
+    "several alternates": ["2", "1|2", "0|2", "1", ".", "2|2"],
+}
+
+
+def counted_by_hand(calls):
+    """Alleles that are not the reference, alleles called, people without a whole call."""
+    alleles = [c.replace("|", "/").split("/") for c in calls]
+    carried = [sum(a not in "0." for a in one) for one in alleles]
+    called = sum(a != "." for one in alleles for a in one)
+    return carried, called, sum("." in one for one in alleles)
+
+
+@pytest.mark.parametrize("kind", CALLS)
+def test_haploid_calls_are_calls(tmp_path, kind):
+    calls = CALLS[kind]
+    people = [f"p{i}" for i in range(len(calls))]
+    geno = ol.io.read_vcf(write_vcf(tmp_path / "a.vcf", [("c", 5, "A", "G,T", calls)], people))
+    carried, called, missing = counted_by_hand(calls)
+    np.testing.assert_array_equal(geno.X.toarray().ravel(), carried)
+    assert geno.var["n_missing"].tolist() == [missing]
+    wanted = sum(carried) / called if called else np.nan
+    np.testing.assert_allclose(geno.var["af"], [wanted])
+    single = [len(c) == 1 and c != "." for c in calls]
+    np.testing.assert_array_equal(geno.layers["haploid"].toarray().ravel(), single)
+    assert (geno.layers["hap2"].toarray().ravel()[single] == -1).all()
+
+
+@installed("pysam")
+def test_frequencies_are_those_of_bcftools(tmp_path):
+    import pysam.bcftools
+
+    people = [f"p{i}" for i in range(6)]
+    records = [
+        ("c", 5 + i, "A", "G", [x.replace("2", "1") for x in c])
+        for i, c in enumerate(CALLS.values())
+    ]
+    path = packed(write_vcf(tmp_path / "a.vcf", records, people))
+    pysam.tabix_index(str(path), preset="vcf")
+    # Choosing samples makes bcftools count alleles.
+    text = pysam.bcftools.view("-H", "-s", ",".join(people), str(path))
+    info = [
+        dict(f.split("=") for f in line.split("\t")[7].split(";")) for line in text.splitlines()
+    ]
+    wanted = [int(f["AC"]) / int(f["AN"]) if int(f["AN"]) else np.nan for f in info]
+    np.testing.assert_allclose(ol.io.read_vcf(path).var["af"], wanted)
+
+
+def write_fields(path, formats, records, people):
+    """A VCF whose records are (pos, ref, alt, names of fields, values)."""
+    text = "##fileformat=VCFv4.2\n##contig=<ID=c,length=99999>\n"
+    for name, number in formats.items():
+        kind = "String" if name == "GT" else "Float"
+        text += f'##FORMAT=<ID={name},Number={number},Type={kind},Description="made up">\n'
+    text += "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\t" + "\t".join(people) + "\n"
+    for pos, ref, alt, names, values in records:
+        text += "\t".join(["c", str(pos), ".", ref, alt, ".", ".", ".", names, *values]) + "\n"
+    path.write_text(text)
+    return path
+
+
+FORMATS = {"GT": 1, "DS": "A", "GP": "G", "HDS": "."}
+DOSAGES = {
+    # field: values of four people, dosages, haploid
+    "DS": (["0.25", "1.5", ".", "2"], [0.25, 1.5, np.nan, 2], [0, 0, 0, 0]),
+    "GP": (["0.5,0.25,0.25", "0.1,0.9", ".", "0,0,1"], [0.75, 0.9, np.nan, 2], [0, 1, 0, 0]),
+    "HDS": (["0.1,0.7", "0.9", ".", "1,1"], [0.8, 0.9, np.nan, 2], [0, 1, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("field", DOSAGES)
+def test_dosages(tmp_path, field):
+    people = ["a", "b", "c", "d"]
+    values, wanted, haploid = DOSAGES[field]
+    path = write_fields(tmp_path / "a.vcf", FORMATS, [(5, "A", "G", field, values)], people)
+    with pytest.raises(ValueError, match=f"c:5 has no GT field .there: '{field}'.*field='{field}'"):
+        ol.io.read_vcf(path)
+    geno = ol.io.read_vcf(path, field=field)
+    np.testing.assert_allclose(geno.X.toarray().ravel(), wanted, rtol=1e-6)
+    assert geno.X.dtype == np.float32 and list(geno.layers) == ["haploid"]
+    np.testing.assert_array_equal(geno.layers["haploid"].toarray().ravel(), haploid)
+    assert geno.var["n_missing"].tolist() == [1]
+    alleles = 2 * 3 - sum(haploid)
+    np.testing.assert_allclose(geno.var["af"], np.nansum(wanted) / alleles, rtol=1e-6)
+    round_trip(geno, tmp_path)
+    some = ol.io.read_vcf(path, field=field, samples=["d", "b"])
+    np.testing.assert_allclose(some.X.toarray().ravel(), [wanted[3], wanted[1]], rtol=1e-6)
+
+
+def test_dosages_of_several_alternates_and_odd_ones(tmp_path):
+    people = ["a", "b"]
+    several = [
+        (5, "A", "G,T", "DS", ["0.5,0.25", "1,1"]),
+        # 0/0, 0/1, 1/1, 0/2, 1/2, 2/2: alleles that are not the reference 0, 1, 2, 1, 2, 2
+        (6, "A", "G,T", "DS:GP", ["0,0:0.5,0.25,0,0.125,0.0625,0.0625", "0,0:0,0,0,0,1,0"]),
+    ]
+    path = write_fields(tmp_path / "a.vcf", FORMATS, several, people)
+    np.testing.assert_allclose(ol.io.read_vcf(path, field="DS").X.toarray(), [[0.75, 0], [2, 0]])
+    with pytest.raises(ValueError, match="c:5 has no GP field .there: 'DS'"):
+        ol.io.read_vcf(path, field="GP")
+    path = write_fields(tmp_path / "b.vcf", FORMATS, several[1:], people)
+    np.testing.assert_allclose(
+        ol.io.read_vcf(path, field="GP").X.toarray().ravel(), [0.375 + 2 * 0.125, 2]
+    )
+    for values, message in (
+        (["3", "0"], "a dosage of 3 in DS"),
+        (["-1", "0"], "a dosage of -1 in DS"),
+        (["1,1", "0"], "a wrong number of values in DS"),
+    ):
+        odd = write_fields(tmp_path / "c.vcf", FORMATS, [(7, "A", "G", "DS", values)], people)
+        with pytest.raises(ValueError, match=f"c:7 has {message}"):
+            ol.io.read_vcf(odd, field="DS")
+    with pytest.raises(ValueError, match="field must be one of"):
+        ol.io.read_vcf(path, field="PL")
+
+
+def test_records_of_which_some_lack_gt(tmp_path):
+    records = [(5, "A", "G", "GT", ["0|1"]), (9, "A", "G", "GP:DS", ["1,0,0:0.5"])]
+    path = write_fields(tmp_path / "a.vcf", FORMATS, records, ["a"])
+    with pytest.raises(ValueError, match=r"c:9 has no GT field \(there: 'GP', 'DS'\)"):
+        ol.io.read_vcf(path)
+    bare = write_fields(tmp_path / "b.vcf", FORMATS, [(5, "A", "G", ".", ["."])], ["a"])
+    with pytest.raises(ValueError, match=r"c:5 has no GT field \(there: none\)"):
+        ol.io.read_vcf(bare)
+
+
+def test_allele_numbers(tmp_path):
+    alts = ",".join("A" + "C" * i for i in range(1, 210))
+    path = write_vcf(tmp_path / "a.vcf", [("c", 5, "A", alts, ["0|150", "127|200", ".|."])], PEOPLE)
+    geno = ol.io.read_vcf(path)
+    np.testing.assert_array_equal(geno.layers["hap1"].toarray().ravel(), [0, 127, -1])
+    np.testing.assert_array_equal(geno.layers["hap2"].toarray().ravel(), [150, 200, -1])
+    assert geno.var["n_missing"].tolist() == [1]
+    np.testing.assert_array_equal(geno.X.toarray().ravel(), [1, 2, 0])
+    for alt, call in (("G", "0|7"), (".", "1|0"), ("G,T", "3")):
+        odd = write_vcf(tmp_path / "b.vcf", [("c", 5, "A", alt, [call] * 3)], PEOPLE)
+        with pytest.raises(ValueError, match=f"c:5 has a genotype with allele {max(call)}, but"):
+            ol.io.read_vcf(odd)
+
+
+def test_records_given_twice_are_named(tmp_path, caplog):
+    records = [
+        ("c", 5, "A", "G", ["0|1"]),
+        ("c", 5, "a", "g", ["1|1"]),
+        ("c", 5, "A", "T", ["0|0"]),
+    ]
+    geno = ol.io.read_vcf(write_vcf(tmp_path / "a.vcf", records, ["p"]))
+    assert list(geno.var_names) == ["c:5:A:G", "c:5:A:G-2", "c:5:A:T"]
+    assert "1 records are given more than once ('c:5:A:G-2')" in caplog.text
+
+
+LINES = {
+    "text": ("c\tabc\t.\tA\tG\t.\t.\t.\tGT\t0|1\t0|0", "line 6: the position .POS. is 'abc'"),
+    "negative": ("c\t-5\t.\tA\tG\t.\t.\t.\tGT\t0|1\t0|0", "line 6: the position .POS. is '-5'"),
+    "fraction": ("c\t4.5\t.\tA\tG\t.\t.\t.\tGT\t0|1\t0|0", "line 6: the position .POS. is '4.5'"),
+    "columns": ("c\t9\t.\tA\tG\t.\t.\t.\tGT\t0|1", "line 6: it has 10 columns, the header 11"),
+    "genotype": ("c\t9\t.\tA\tG\t.\t.\t.\tGT\ta|b\t0|0", "line 6: it could not be read as VCF"),
+}
+
+
+@pytest.mark.parametrize("packed_with", ["nothing", "gzip"])
+@pytest.mark.parametrize("kind", LINES)
+def test_lines_that_are_no_records(tmp_path, kind, packed_with):
+    path = write_vcf(tmp_path / "a.vcf", [("c", 3, "A", "G", ["0|1", "0|0"])], ["p", "q"])
+    line, message = LINES[kind]
+    text = path.read_text() + line + "\nc\t20\t.\tA\tG\t.\t.\t.\tGT\t0|1\t0|0\n"
+    path.write_bytes(text.encode() if packed_with == "nothing" else gzip.compress(text.encode()))
+    with pytest.raises(ValueError, match=f"a.vcf, {message}"):
+        ol.io.read_vcf(path)
+    cut = write_vcf(tmp_path / "cut.vcf", [("c", 3, "A", "G", ["0|1"] * 3)], PEOPLE)
+    cut.write_text(cut.read_text()[:-8])
+    with pytest.raises(ValueError, match="cut.vcf is truncated"):
+        ol.io.read_vcf(cut)
+
+
+def test_names_of_people_stay_text(tmp_path):
+    people = ["007", "7", "P1.batch.1", "NA", "1e5"]
+    geno = ol.io.read_vcf(write_vcf(tmp_path / "a.vcf", [("c", 3, "A", "G", ["0|1"] * 5)], people))
+    assert list(geno.obs_names) == people
+    twice = write_vcf(tmp_path / "b.vcf", [("c", 3, "A", "G", ["0|1"] * 2)], ["p", "p"])
+    with pytest.raises(ValueError, match="people twice: 'p'"):
+        ol.io.read_vcf(twice)
+
+
+def test_spelling_of_alleles(tmp_path):
+    records = [
+        ("c", 3, "a", "g", ["0|1"]),
+        ("c", 5, "A", ".", ["0|0"]),
+        ("c", 7, "g", "g]chrUn_a:9],<del>,*", ["1|3"]),
+    ]
+    geno = ol.io.read_vcf(write_vcf(tmp_path / "a.vcf", records, ["p"]))
+    assert geno.var["ref"].tolist() == ["A", "A", "G"]
+    assert geno.var["alt"].tolist() == ["G", "", "g]chrUn_a:9],<del>,*"]
+    np.testing.assert_array_equal(geno.X.toarray(), [[1, 0, 2]])
 
 
 def test_samples_in_the_order_asked(vcf):

@@ -285,3 +285,134 @@ def test_several_windows(tmp_path):
         ol.get.twas_df(ol.tl.twas(make(), window=1000, copy=True), table="windows", mod="rna")
     with pytest.raises(KeyError, match="mod='rna'"):
         ol.get.twas_df(mdata, key="nothing", mod="rna")
+
+
+def of_sexes(style, chrom="X", n=160, men="half", seed=0):
+    """One gene that follows a variant; men have one allele, which acts as much as two."""
+    rng = np.random.default_rng(seed)
+    male = np.ones(n, bool) if men == "all" else np.arange(n) % 2 == 0
+    first, second = (rng.random((n, 3)) < 0.4 for _ in range(2))
+    second[male] = first[male]
+    y = first[:, 1].astype(float) + second[:, 1] + rng.normal(0, 0.5, n)
+    hap = [sparse.csc_matrix(h.astype(np.int8)) for h in (first, second)]
+    X = (hap[0] + hap[1]).tocsc()
+    if style != "diploid":
+        of_men = np.where(male[:, None], -1, second.astype(np.int8)).astype(np.int8)
+        hap[1] = sparse.csc_matrix(of_men)
+        X = sparse.csc_matrix(np.where(male[:, None], first, X.toarray()).astype(np.int8))
+    names = [f"p{i}" for i in range(n)]
+    var = pd.DataFrame(
+        {
+            "chrom": chrom,
+            "pos": [900, 1000, 1100],
+            "ref": "A",
+            "alt": "G",
+            "id": ["rs1", "rs2", "rs3"],
+        }
+    )
+    var.index = var["id"].to_numpy()
+    geno = ad.AnnData(X, obs=pd.DataFrame(index=names), var=var)
+    geno.layers["hap1"], geno.layers["hap2"] = hap
+    if style == "haploid":  # as `read_vcf` writes; "bare" is an object without this layer
+        geno.layers["haploid"] = sparse.csc_matrix(np.repeat(male[:, None], 3, 1).astype(np.int8))
+    rna = ad.AnnData(
+        y[:, None].astype(np.float32),
+        obs=pd.DataFrame(index=names),
+        var=pd.DataFrame({"chrom": chrom, "tss": [1000]}, index=["G"]),
+    )
+    rna.obs["split"] = np.where(np.arange(n) % 5, "train", "test")
+    return md.MuData({"rna": rna, "geno": geno}), male, first, second
+
+
+WEIGHTS = pd.DataFrame(
+    {
+        "gene": ["G", "G"],
+        "variant": ["rs2", "rs3"],
+        "effect_allele": "G",
+        "other_allele": "A",
+        "weight": [0.7, -0.3],
+    }
+)
+USES = {
+    "fitted": {"model": [*FOUR, "bslmm"], "window": 1000, "n_iter": 60},
+    "published": {"weights": WEIGHTS},
+    "windows": {"model": "enet", "window": [500, 2000]},
+}
+
+
+@pytest.mark.parametrize("men", ["half", "all"])
+@pytest.mark.parametrize("style", ["haploid", "bare"])
+@pytest.mark.parametrize("use", USES)
+def test_haploid_calls_are_as_diploid_ones(use, style, men):
+    """0/2: a man with one G is as a person with two, whatever the file writes."""
+    (one, _, first, second), (other, *_) = of_sexes(style, men=men), of_sexes("diploid", men=men)
+    for mdata in (one, other):
+        ol.tl.twas(mdata, **USES[use])
+    a, b = one["rna"], other["rna"]
+    assert set(a.layers) == set(b.layers) and len(a.layers)
+    for key in a.layers:
+        np.testing.assert_allclose(a.layers[key], b.layers[key], atol=1e-5)
+    pd.testing.assert_frame_equal(a.var, b.var, rtol=1e-4)
+    if use == "published":
+        D = first.astype(float) + second
+        wanted = D @ [0, 0.7, -0.3]
+        np.testing.assert_allclose(a.layers["twas_enet"][:, 0], wanted - wanted.mean(), atol=1e-5)
+    else:
+        assert a.var["twas_n_variants" if use != "windows" else "twas_enet_pearson"].iloc[0] > 0.5
+
+
+@pytest.mark.parametrize("chrom", ["Y", "MT"])
+def test_haploid_calls_counted_once(chrom):
+    """0/1: effects of a cohort of men are twice those of 0/2, predictions are the same."""
+    mdata, *_ = of_sexes("haploid", chrom=chrom, men="all")
+    ol.tl.twas(mdata, model=["top1", "blup"], window=1000, key_added="double")
+    ol.tl.twas(mdata, model=["top1", "blup"], window=1000, haploid="single", key_added="single")
+    for m in ("top1", "blup"):
+        double, single = (mdata["geno"].varm[f"{k}_{m}"].toarray() for k in ("double", "single"))
+        np.testing.assert_allclose(single, 2 * double, atol=1e-5)
+        np.testing.assert_allclose(
+            mdata["rna"].layers[f"single_{m}"], mdata["rna"].layers[f"double_{m}"], atol=1e-4
+        )
+    with pytest.raises(ValueError, match="haploid must be one of 'double', 'single'"):
+        ol.tl.twas(mdata, haploid="0/2")
+
+
+@pytest.mark.parametrize("how", ["double", "single"])
+def test_frequencies_take_a_haploid_call_as_one_allele(how):
+    """A variant of which men alone have the other allele: 20 of 100 + 2 * 100 alleles."""
+    mdata, male, *_ = of_sexes("haploid", n=200)
+    mdata["rna"].obs["split"] = "train"
+    G = np.zeros((200, 3), np.int8)
+    G[np.flatnonzero(male)[:20], 1] = 1
+    geno = mdata["geno"]
+    geno.X, geno.layers["hap1"] = sparse.csc_matrix(G), sparse.csc_matrix(G)
+    geno.layers["hap2"] = sparse.csc_matrix(
+        np.where(male[:, None], -1, 0).astype(np.int8) * np.ones((1, 3), np.int8)
+    )
+    for af, n in ((20 / 300 - 0.001, 1), (20 / 300 + 0.001, 0)):
+        ol.tl.twas(mdata, model="top1", window=1000, min_af=af, haploid=how)
+        assert mdata["rna"].var["twas_n_variants"].tolist() == [n]
+
+
+@pytest.mark.parametrize("use", ["fitted", "published"])
+def test_dosages_take_the_place_of_genotypes(use):
+    """Whole dosages give what genotypes give; NaN is missing."""
+    genotypes, _, first, second = of_sexes("diploid")
+    dosages, *_ = of_sexes("diploid")
+    D = (first.astype(np.float32) + second).astype(np.float32)
+    D[[3, 8], 1] = np.nan
+    names = dosages["geno"].obs_names
+    dosages.mod["geno"] = ad.AnnData(
+        sparse.csc_matrix(D), obs=pd.DataFrame(index=names), var=dosages["geno"].var
+    )
+    for layer in ("hap1", "hap2"):
+        values = genotypes["geno"].layers[layer].toarray()
+        values[[3, 8], 1] = -1
+        genotypes["geno"].layers[layer] = sparse.csc_matrix(values)
+    for mdata in (genotypes, dosages):
+        ol.tl.twas(mdata, **USES[use])
+    for key in genotypes["rna"].layers:
+        np.testing.assert_allclose(
+            dosages["rna"].layers[key], genotypes["rna"].layers[key], atol=1e-5
+        )
+    assert np.isnan(dosages["geno"].X.toarray()).sum() == 2, "the object is as it was"

@@ -74,7 +74,10 @@ class Alleles:
         self.order = order
         self.start = np.asarray(pos, dtype=np.int64)[order] - 1
         self.ref = [ref[i].upper() for i in order]
-        self.alt = [alt[i].upper().split(",") for i in order]
+        self.alt = [alt[i].upper().split(",") if alt[i] not in ("", ".") else [] for i in order]
+        _check_numbers(hap1, hap2, pos, alt)
+        #: Allele numbers from here on stand for two alleles whose haplotypes are not known.
+        self.pair = 1 + max((len(a) for a in self.alt), default=0)
         self.end = self.start + np.array([len(r) for r in self.ref], dtype=np.int64)
         self.reach = int((self.end - self.start).max()) if len(order) else 0
         self.n_people = hap1.shape[0]
@@ -124,7 +127,9 @@ class Alleles:
     def numbers(self, columns: slice) -> np.ndarray:
         """Allele of each haplotype at some variants: int8 (2 n, k), rows 2 i and 2 i + 1."""
         k = columns.stop - columns.start
-        out = np.zeros((self.n_people, 2, k), dtype=np.int16)
+        largest = self.pair * (self.pair + 1)
+        kind = np.int16 if largest <= np.iinfo(np.int16).max else np.int64
+        out = np.zeros((self.n_people, 2, k), dtype=kind)
         for side, X in enumerate(self.carried):
             rows, at, values = _entries(X, columns)
             out[rows, side, at] = values
@@ -138,7 +143,7 @@ class Alleles:
             less, more = pair.min(axis=1), pair.max(axis=1)
             # Both haplotypes carry the code of the pair, numbered after all single alleles; of an
             # allele and a missing one they carry the allele.
-            code = np.where((less == more) | (less < 0), more, _PAIR + less * _PAIR + more)
+            code = np.where((less == more) | (less < 0), more, (less + 1) * self.pair + more)
             out[rows, :, at] = code[:, None]
         return np.maximum(out, 0).reshape(2 * self.n_people, k)
 
@@ -147,21 +152,17 @@ class Alleles:
         key = (j, allele)
         if key not in self._edits:
             ref = self.ref[j]
-            if allele < _PAIR:
-                new, indel = nucleotides.encode(self.alt[j][allele - 1]), False
+            if allele < self.pair:
+                new = nucleotides.encode(self.alt[j][allele - 1])
                 indel = _is_indel(ref, self.alt[j][allele - 1])
             else:
-                low, high = divmod(allele - _PAIR, _PAIR)
+                low, high = divmod(allele - self.pair, self.pair)
                 pair = [ref if a == 0 else self.alt[j][a - 1] for a in (low, high)]
                 new = _ambiguous(pair, ref)
                 indel = _is_indel(ref, max((p for p in pair if p != ref), key=len))
             anchored = indel and len(new) > 0 and new[0] == self.first[j]
             self._edits[key] = _Edit(int(self.start[j]), int(self.end[j]), new, anchored)
         return self._edits[key]
-
-
-#: Allele numbers from here on stand for two alleles whose haplotypes are not known.
-_PAIR = 128
 
 
 class _Edit(NamedTuple):
@@ -272,7 +273,7 @@ def _sequences(
     variant = np.flatnonzero(simple)[at]
     number = numbers[row, variant]
     place = alleles.start[columns][variant] - start
-    single = number < _PAIR
+    single = number < alleles.pair
     bases = alleles.bases[columns]
     letters[row[single], place[single]] = bases[variant[single], number[single]]
     for i in np.flatnonzero(~single).tolist():
@@ -291,6 +292,23 @@ def _sequences(
             for j, a in zip(carried.tolist(), numbers[k, carried].tolist(), strict=True)
         ]
         yield _walk(sequence, edits, start, window.end)
+
+
+def _check_numbers(
+    hap1: sparse.csc_matrix, hap2: sparse.csc_matrix, pos: np.ndarray, alt: Sequence[str]
+) -> None:
+    """Raise ValueError when a person has an allele that a record does not list."""
+    n_alt = np.array([a.count(",") + 1 if a not in ("", ".") else 0 for a in alt], dtype=np.int64)
+    for X in (hap1, hap2):
+        columns = np.repeat(np.arange(X.shape[1]), np.diff(X.indptr))
+        bad = np.flatnonzero(X.data > n_alt[columns])
+        if len(bad):
+            j = columns[bad[0]]
+            msg = (
+                f"A person has allele {X.data[bad[0]]} of the variant at {pos[j]}, which has "
+                f"{n_alt[j]} alternate allele(s) ({alt[j]!r} in geno.var['alt'])."
+            )
+            raise ValueError(msg)
 
 
 def _walk(sequence: np.ndarray, edits: list[_Edit], start: int, end: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from omicllm.genome.haplotypes import _PAIR, Alleles
+from omicllm.genome.haplotypes import Alleles
 
 
 class CommonAlleles(Alleles):
@@ -31,8 +31,8 @@ class CommonAlleles(Alleles):
         """Allele of each haplotype at some variants, as in :class:`Alleles`, none of them rare."""
         found = super().numbers(columns).reshape(self.n_people, 2, -1)
         # Without phase both haplotypes carry the code of the pair: count one allele on each.
-        pair = found[:, 0] >= _PAIR
-        low, high = np.divmod(found[:, 0] - _PAIR, _PAIR)
+        pair = found[:, 0] >= self.pair
+        low, high = np.divmod(found[:, 0] - self.pair, self.pair)
         alleles = found.copy()
         alleles[:, 0], alleles[:, 1] = np.where(pair, low, found[:, 0]), np.where(
             pair, high, found[:, 1]
@@ -43,6 +43,6 @@ class CommonAlleles(Alleles):
         rare = share[alleles, np.arange(share.shape[1])] < self.min_af
         alleles = np.where(rare, share.argmax(axis=0), alleles).astype(found.dtype)
         less, more = alleles.min(axis=1), alleles.max(axis=1)
-        code = np.where(less == more, more, _PAIR + less * _PAIR + more)
+        code = np.where(less == more, more, (less + 1) * self.pair + more)
         out = np.where(pair[:, None], code[:, None], alleles)
         return out.reshape(2 * self.n_people, -1).astype(found.dtype)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+#: Fields of dosages, and what a record of each looks like.
+DOSAGES = ("DS", "GP", "HDS")
+
+
 @dataclass
 class Genotypes:
     """What a VCF says about people and variants.
@@ -27,10 +34,13 @@ class Genotypes:
         Names of the n people.
     chrom, pos, name, ref, alt
         One entry per variant; `pos` as in the file (from 1), `alt` joined by commas.
-    hap1, hap2
-        csc int8 (n, n_variants): allele number on each haplotype; -1 where it is missing.
-    unphased
-        csc int8 (n, n_variants): 1 where an allele is carried, but on which haplotype is unknown.
+    matrices
+        csc (n, n_variants) by name. Of GT: ``hap1`` and ``hap2`` (allele number on each haplotype;
+        -1 where it is missing, and on the second of a haploid call; int8, or int16 where a record
+        has more than 127 alternate alleles), ``unphased`` (int8, 1 where an allele is carried, but
+        on which haplotype is unknown) and ``haploid`` (int8, 1 for a call of one allele). Of
+        dosages: ``dosage`` (float32, alleles that are not the reference; NaN where missing) and
+        ``haploid``, where the field tells.
     """
 
     samples: list[str]
@@ -39,15 +49,17 @@ class Genotypes:
     name: list[str]
     ref: list[str]
     alt: list[str]
-    hap1: sparse.csc_matrix
-    hap2: sparse.csc_matrix
-    unphased: sparse.csc_matrix
+    matrices: dict[str, sparse.csc_matrix]
 
 
 def read_genotypes(
-    path: str | Path, *, region: str | None = None, samples: Sequence[str] | None = None
+    path: str | Path,
+    *,
+    region: str | None = None,
+    samples: Sequence[str] | None = None,
+    field: str = "GT",
 ) -> Genotypes:
-    """Read variants and genotypes (field GT) of a VCF or BCF file.
+    """Read variants and genotypes (field GT), or dosages, of a VCF or BCF file.
 
     Parameters
     ----------
@@ -57,6 +69,8 @@ def read_genotypes(
         ``chrom`` or ``chrom:start-end`` (from 1, ends included), of an indexed file.
     samples
         People to read, in the order wanted; all by default.
+    field
+        ``"GT"``, or one of `DOSAGES`.
 
     Raises
     ------
@@ -66,7 +80,7 @@ def read_genotypes(
         Contig or people that are not in the file.
     ValueError
         A file that is damaged or truncated, a region without an index, more than two haplotypes,
-        a record without GT.
+        a record without the field, an allele without ALT, a dosage outside 0 to 2.
     """
     cyvcf2 = require("cyvcf2", extra="genome", why="Reading a VCF")
     path = Path(path)
@@ -80,6 +94,8 @@ def read_genotypes(
         reader = cyvcf2.VCF(str(path))
     except Exception as error:  # it raises OSError, ValueError and bare ones
         msg = f"{path} could not be read as VCF ({error})."
+        if twice := _named_twice(path):
+            msg = f"{path} names people twice: {listed(twice, most=5)}. Rename them in its header."
         raise ValueError(msg) from error
     try:
         known = list(reader.samples)
@@ -87,7 +103,8 @@ def read_genotypes(
         if region is not None:
             chrom = region.rsplit(":", 1)[0] if ":" in region else region
             require_contigs([chrom], reader.seqnames, where=path.name)
-        return _collect(reader(region) if region else reader, known, order, path)
+        records = reader(region) if region else reader
+        return _collect(records, known, order, path, field)
     finally:
         reader.close()
 
@@ -117,56 +134,210 @@ def _check_index(path: Path) -> None:
     raise ValueError(msg)
 
 
-def _collect(records: Any, known: list[str], order: np.ndarray, path: Path) -> Genotypes:
-    chrom, pos, name, ref, alt = [], [], [], [], []
-    columns = (_Columns(), _Columns(), _Columns())
-    try:
-        for record in records:
-            chrom.append(record.CHROM)
-            pos.append(record.POS)
-            name.append(record.ID or "")
-            ref.append(record.REF.upper())
-            alt.append(",".join(a.upper() if a[:1] != "<" else a for a in record.ALT))
-            for column, values in zip(columns, _alleles(record, known, order), strict=True):
-                column.add(values)
-    except (OSError, EOFError) as error:
-        raise truncated(path) from error
-    except Exception as error:
-        if type(error) is Exception:  # cyvcf2's own
+def _collect(
+    records: Any, known: list[str], order: np.ndarray, path: Path, field: str
+) -> Genotypes:
+    chrom: list[str] = []
+    pos: list[int] = []
+    name, ref, alt = [], [], []
+    columns: dict[str, _Columns] = {}
+    read = _alleles if field == "GT" else _dosages
+    found = iter(records)
+    while True:
+        try:
+            record = next(found)
+        except StopIteration:
+            break
+        except (OSError, EOFError) as error:
             raise truncated(path) from error
-        raise
-    n = len(order)
-    hap1, hap2, unphased = (column.matrix(n) for column in columns)
+        except Exception as error:  # cyvcf2's own are bare ones
+            raise _unreadable(path, len(pos), error) from error
+        chrom.append(record.CHROM)
+        pos.append(record.POS)
+        name.append(record.ID or "")
+        ref.append(record.REF.upper())
+        alt.append(",".join(_spelled(a) for a in record.ALT))
+        for what, values in read(record, known, order, field).items():
+            columns.setdefault(what, _Columns()).add(values)
+    if not columns:  # a file without records
+        columns = {w: _Columns() for w in (_OF_GT if field == "GT" else _OF_DOSAGES)}
+    matrices = {what: column.matrix(len(order)) for what, column in columns.items()}
     samples = [known[i] for i in order]
-    return Genotypes(
-        samples, chrom, np.array(pos, dtype=np.int64), name, ref, alt, hap1, hap2, unphased
-    )
+    return Genotypes(samples, chrom, np.array(pos, dtype=np.int64), name, ref, alt, matrices)
 
 
-def _alleles(
-    record: Any, known: list[str], order: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Both alleles and the flag of each person at one record."""
+def _spelled(allele: str) -> str:
+    """An allele in upper case, but for names of contigs and of symbolic alleles."""
+    return allele if set(allele) & set("<>[]") else allele.upper()
+
+
+_OF_GT = ("hap1", "hap2", "unphased", "haploid")
+_OF_DOSAGES = ("dosage", "haploid")
+
+
+def _alleles(record: Any, known: list[str], order: np.ndarray, field: str) -> dict[str, np.ndarray]:
+    """Both alleles and the flags of each person at one record."""
     if not known:
-        none = np.zeros(0, dtype=np.int8)
-        return none, none, none
-    genotype = record.genotype
+        return dict.fromkeys(_OF_GT, np.zeros(0, dtype=np.int8))
+    _check_field(record, field)
     where = f"{record.CHROM}:{record.POS}"
-    if genotype is None:
-        msg = f"The record at {where} has no GT field. Genotypes are needed."
-        raise ValueError(msg)
-    values = genotype.array()[order]
+    values = record.genotype.array()[order]
     if values.shape[1] > 3:
         msg = f"The record at {where} has {values.shape[1] - 1} alleles per person, not 2."
         raise ValueError(msg)
-    first = np.maximum(values[:, 0], -1).astype(np.int8)
-    # A haploid call (chromosome X of men) has no second allele.
-    second = np.maximum(values[:, 1], -1).astype(np.int8) if values.shape[1] == 3 else None
-    if second is None:
-        return first, np.full_like(first, -1), np.zeros_like(first)
-    phased = values[:, 2].astype(bool)
+    largest = int(values[:, :-1].max(initial=-1))
+    if largest > len(record.ALT):
+        msg = (
+            f"The record at {where} has a genotype with allele {largest}, but "
+            f"{len(record.ALT)} alternate allele(s) ({record.REF} to "
+            f"{','.join(record.ALT) or '.'}). Write the file again, for example with bcftools."
+        )
+        raise ValueError(msg)
+    kind = np.int8 if largest <= np.iinfo(np.int8).max else np.int16
+    first = np.maximum(values[:, 0], -1).astype(kind)
+    # A haploid call (chromosome X of men) has no second allele: -2, or no column for it.
+    second = values[:, 1] if values.shape[1] == 3 else np.full_like(values[:, 0], _NO_ALLELE)
+    haploid = (second == _NO_ALLELE) & (first >= 0)
+    second = np.maximum(second, -1).astype(kind)
+    phased = values[:, -1].astype(bool)
     carries = np.maximum(first, second) > 0
-    return first, second, (~phased & (first != second) & carries).astype(np.int8)
+    unphased = ~phased & (first != second) & carries & ~haploid
+    return {
+        "hap1": first,
+        "hap2": second,
+        "unphased": unphased.astype(np.int8),
+        "haploid": haploid.astype(np.int8),
+    }
+
+
+#: What htslib puts behind the last value of a person who has fewer than others.
+_NO_ALLELE = -2
+_NO_FLOAT = np.uint32(0x7F800002)
+
+
+def _check_field(record: Any, field: str) -> None:
+    """Raise ValueError when a record lacks the field that is to be read."""
+    there = list(record.FORMAT or [])
+    if field in there:
+        return
+    dosages = [d for d in DOSAGES if d in there]
+    hint = "Genotypes are needed."
+    if field != "GT":
+        hint = "Pass the name of one that every record has as field=."
+    elif dosages:
+        hint = (
+            f"Pass field={dosages[0]!r} to read dosages, which ol.tl.twas and ol.tl.sample_size "
+            "take; sequences of people need genotypes."
+        )
+    msg = (
+        f"The record at {record.CHROM}:{record.POS} has no {field} field (there: "
+        f"{listed(there)}). {hint}"
+    )
+    raise ValueError(msg)
+
+
+def _dosages(record: Any, known: list[str], order: np.ndarray, field: str) -> dict[str, np.ndarray]:
+    """Alleles of each person that are not the reference, as a number that need not be whole."""
+    if not known:
+        return {"dosage": np.zeros(0, dtype=np.float32), "haploid": np.zeros(0, dtype=np.int8)}
+    _check_field(record, field)
+    values = np.asarray(record.format(field), dtype=np.float32)[order]
+    there = values.view(np.uint32) != _NO_FLOAT
+    n_values, n_alt = there.sum(axis=1), len(record.ALT)
+    if field == "GP":
+        alleles = [(j, k) for k in range(n_alt + 1) for j in range(k + 1)]
+        haploid = (n_values == n_alt + 1) & (n_alt + 1 < len(alleles))
+        counts = np.array([(j > 0) + (k > 0) for j, k in alleles])
+        once = np.arange(len(alleles)) > 0
+        weight = np.where(haploid[:, None], once, counts)[:, : values.shape[1]]
+        full = np.where(haploid, n_alt + 1, len(alleles))
+    elif field == "HDS":
+        haploid = n_values == n_alt
+        full = np.where(haploid, n_alt, 2 * n_alt)
+        weight = np.ones_like(values)
+    else:
+        # DS does not say how many haplotypes there are, and programs differ in how they count one.
+        haploid, full = np.zeros(len(order), dtype=bool), np.full(len(order), n_alt)
+        weight = np.ones_like(values)
+    known_here = ~np.isnan(values).any(axis=1, where=there) & (n_values > 0)
+    where = f"{record.CHROM}:{record.POS}"
+    if (n_values[known_here] != full[known_here]).any() or values.shape[1] != weight.shape[1]:
+        msg = f"The record at {where} has a wrong number of values in {field}."
+        raise ValueError(msg)
+    total = (np.where(there, values, 0) * weight).sum(axis=1)
+    most = np.where(haploid, 1, 2) + _ROUNDED
+    bad = known_here & ((total < -_ROUNDED) | (total > most))
+    if bad.any():
+        msg = (
+            f"The record at {where} has a dosage of {total[bad][0]:g} in {field}; it must lie "
+            "between 0 and 2."
+        )
+        raise ValueError(msg)
+    dosage = np.where(known_here, np.clip(total, 0, 2), np.nan).astype(np.float32)
+    return {"dosage": dosage, "haploid": (haploid & known_here).astype(np.int8)}
+
+
+#: Imputation programs round to two or three digits.
+_ROUNDED = 0.01
+
+
+def _named_twice(path: Path) -> list[str]:
+    """People that the header of a VCF names more than once."""
+    try:
+        with _text(path) as file:
+            for line in file:
+                if line.startswith(b"#CHROM"):
+                    people = line.decode(errors="replace").rstrip("\r\n").split("\t")[9:]
+                    return [p for p, times in Counter(people).items() if times > 1]
+                if not line.startswith(b"#"):
+                    break
+    except (OSError, EOFError, zlib.error):
+        pass
+    return []
+
+
+def _text(path: Path) -> Any:
+    """The bytes of a file, unpacked."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if packed else path.open("rb")
+
+
+def _unreadable(path: Path, n_read: int, error: Exception) -> ValueError:
+    """The error for a record that htslib cannot read: what is wrong, and in which line."""
+    header, records = 0, 0
+    try:
+        with _text(path) as file:
+            for number, line in enumerate(file, start=1):
+                if line.startswith(b"#CHROM"):
+                    header = len(line.rstrip(b"\r\n").split(b"\t"))
+                if line.startswith(b"#") or not line.strip():
+                    continue
+                if not header:  # BCF
+                    break
+                fields = line.rstrip(b"\r\n").split(b"\t")
+                wrong = len(fields) != header or not fields[1].isdigit()
+                # A region does not begin with the first record: look for the first odd one.
+                if wrong or records == n_read:
+                    if len(fields) != header and not line.endswith(b"\n"):
+                        return truncated(path)
+                    return _odd_line(path, number, fields, header, error)
+                records += 1
+    except (OSError, EOFError, zlib.error):
+        return truncated(path)
+    return ValueError(f"{path} could not be read as VCF after record {n_read} ({error}).")
+
+
+def _odd_line(
+    path: Path, number: int, fields: list[bytes], header: int, error: Exception
+) -> ValueError:
+    what = f"it could not be read as VCF ({error})"
+    if len(fields) != header:
+        what = f"it has {len(fields)} columns, the header {header}"
+    elif not fields[1].isdigit():
+        position = fields[1].decode(errors="replace")
+        what = f"the position (POS) is {position!r}, not a whole number"
+    return ValueError(f"{path}, line {number}: {what}. Mend the line, or write the file again.")
 
 
 class _Columns:
@@ -179,7 +350,7 @@ class _Columns:
     def add(self, values: np.ndarray) -> None:
         rows = np.flatnonzero(values)
         self.rows.append(rows.astype(np.int32))
-        self.data.append(values[rows].astype(np.int8))
+        self.data.append(values[rows])
 
     def matrix(self, n: int) -> sparse.csc_matrix:
         sizes = [len(r) for r in self.rows]

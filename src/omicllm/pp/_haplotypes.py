@@ -10,6 +10,7 @@ from omicllm._core import checks, docs, inputs
 from omicllm._core.log import logger
 from omicllm.genome import haplotypes as consensus
 from omicllm.genome import windows as arithmetic
+from omicllm.genome.dosage import HAPLOID, second_haplotype
 from omicllm.genome.fasta import Genome, require_contigs
 from omicllm.genome.gvl import Store, require_gvl
 from omicllm.genome.reference_check import check_reference
@@ -33,6 +34,7 @@ def haplotypes(
     length: int | None = None,
     reverse_complement: bool = True,
     unphased: Literal["refuse", "iupac"] = "refuse",
+    haploid: Literal["single", "double"] = "single",
     deduplicate: bool = True,
     window_key: str = "window",
     backend: Literal["numpy", "gvl"] = "numpy",
@@ -61,6 +63,10 @@ def haplotypes(
     unphased
         Carried alleles without phase: ``"refuse"``, or write the ``"iupac"`` code of the two
         alleles into both haplotypes.
+    haploid
+        A haploid call (X and Y of men, MT) has its allele on the first haplotype, and the second
+        is the reference (``"single"``, as in bcftools); or it has it on both (``"double"``, the
+        default of the verbs that predict from people's sequences).
     deduplicate
         Keep each sequence once per window.
     window_key
@@ -96,6 +102,7 @@ def haplotypes(
     """
     source = inputs.resolve(geno, mod)
     checks.one_of("unphased", unphased, ("refuse", "iupac"))
+    checks.one_of("haploid", haploid, HAPLOID)
     checks.one_of("backend", backend, ("numpy", "gvl"))
     if backend == "gvl":
         if unphased == "iupac":
@@ -123,7 +130,7 @@ def haplotypes(
     if known and not any(c in known for c in used):
         require_contigs(used, known, where="geno.var['chrom']")
     at = {c: np.flatnonzero(contigs == c) for c in used if c in known}
-    alleles = {c: _alleles(source, columns, unphased) for c, columns in at.items()}
+    alleles = {c: _alleles(source, columns, unphased, haploid) for c, columns in at.items()}
     names = np.asarray(source.var_names.astype(str), dtype=object)
     check_reference(genome, alleles, places, names, at)
     if unphased == "refuse":
@@ -192,19 +199,25 @@ class Haplotypes:
         )  # fmt: skip
 
 
-def _alleles(source: AnnData, columns: np.ndarray, unphased: str) -> consensus.Alleles:
+def _alleles(
+    source: AnnData, columns: np.ndarray, unphased: str, haploid: str
+) -> consensus.Alleles:
     from scipy import sparse
 
     layers = {}
-    for name in ("hap1", "hap2", "unphased"):
+    for name in ("hap1", "hap2", "unphased", "haploid"):
         if name not in source.layers:
-            if name == "unphased":
+            if name in ("unphased", "haploid"):
                 continue
-            raise checks.missing(
-                name, "geno.layers", source.layers, hint="Read genotypes with ol.io.read_vcf."
+            hint = (
+                "Read genotypes with ol.io.read_vcf(path), field GT: dosages do not say what is on "
+                "which haplotype."
             )
+            raise checks.missing(name, "geno.layers", source.layers, hint=hint)
         layers[name] = sparse.csc_matrix(source.layers[name][:, columns])
         layers[name].sort_indices()
+    if haploid == "double":
+        layers["hap2"] = second_haplotype(layers["hap1"], layers["hap2"], layers.get("haploid"))
     var = source.var.iloc[columns]
     return consensus.Alleles(
         var["pos"].to_numpy(), var["ref"].astype(str).tolist(), var["alt"].astype(str).tolist(),

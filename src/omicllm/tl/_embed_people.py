@@ -8,7 +8,9 @@ import numpy as np
 
 from omicllm._core import checks, docs, results
 from omicllm._core.log import logger, progress
+from omicllm.genome.dosage import HAPLOID
 from omicllm.tl._embed_sequences import MODEL_DOC, RUN_DOC
+from omicllm.tl._genotypes import HAPLOID_DOC
 from omicllm.tl._sequence_models import personal_haplotypes, run_options, trunk_of
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from omicllm.genome.fasta import Genome
 
 
-@docs.fill(model=MODEL_DOC, run=RUN_DOC)
+@docs.fill(model=MODEL_DOC, run=RUN_DOC, haploid=HAPLOID_DOC)
 def embed_people(
     mdata: MuData,
     *,
@@ -30,6 +32,7 @@ def embed_people(
     n_components: int = 50,
     length: int | None = None,
     unphased: Literal["refuse", "iupac"] = "refuse",
+    haploid: Literal["double", "single"] = "double",
     n_bins: int | None = 10,
     both_strands: bool = True,
     batch_size: int = 8,
@@ -64,6 +67,7 @@ def embed_people(
         Cut or pad haplotypes about their centre to this length; that of the windows by default.
     unphased
         As in :func:`omicllm.pp.haplotypes`.
+    {haploid}
     {run}
     window_key
         Root of the windows.
@@ -97,10 +101,11 @@ def embed_people(
     """
     device = run_options(batch_size, n_bins, precision, accelerator)
     checks.whole_number("n_components", n_components)
+    checks.one_of("haploid", haploid, HAPLOID)
     trunk = trunk_of(model, allow_download=allow_download)
     people, store, names = personal_haplotypes(
         mdata, trunk, genome=genome, genes=genes, length=length, rna=rna, geno=geno,
-        window_key=window_key, unphased=unphased,
+        window_key=window_key, unphased=unphased, haploid=haploid,
     )  # fmt: skip
     from omicllm.nn.genome_embedding import embed_rows, evaluated
 
@@ -122,7 +127,8 @@ def embed_people(
         X, ratio = _components(np.hstack(blocks), n_components)
     params = {
         "model": trunk.name, "genome": str(getattr(genome, "path", genome)),
-        "n_components": n_components, "length": length, "unphased": unphased, "n_bins": n_bins,
+        "n_components": n_components, "length": length, "unphased": unphased, "haploid": haploid,
+        "n_bins": n_bins,
         "both_strands": both_strands, "precision": precision, "window_key": window_key,
         "rna": rna, "geno": geno,
     }  # fmt: skip

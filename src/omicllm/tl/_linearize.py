@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy import sparse
 
 from omicllm._core import checks, docs, inputs, results
 from omicllm._core.log import logger
+from omicllm.genome.dosage import HAPLOID
 from omicllm.stats.people import agreement
+from omicllm.tl._genotypes import HAPLOID_DOC, calls_of
 
 if TYPE_CHECKING:
     from mudata import MuData
 
 
-@docs.fill()
+@docs.fill(haploid=HAPLOID_DOC)
 def linearize(
     mdata: MuData,
     *,
     prediction: str = "personal_pair_regression",
     effects_key: str = "variant_effects",
+    haploid: Literal["double", "single"] = "double",
     rna: str = "rna",
     geno: str = "geno",
     key_added: str | None = None,
@@ -40,6 +43,7 @@ def linearize(
         Layer of `rna` with the predictions of the network that the effects are of.
     effects_key
         Root of the effects.
+    {haploid}
     rna, geno
         Names of the modalities.
     {key_added}
@@ -66,6 +70,7 @@ def linearize(
     -----
     At records with several alternate alleles every one counts with the effect of the first.
     """
+    checks.one_of("haploid", haploid, HAPLOID)
     people, variants = inputs.resolve(mdata, rna), inputs.resolve(mdata, geno)
     network = inputs.matrix(people, prediction)
     if effects_key not in variants.varm or "genes" not in variants.uns.get(effects_key, {}):
@@ -83,7 +88,7 @@ def linearize(
     column = people.var_names.astype(str).get_indexer(genes)
     W = sparse.csc_matrix(variants.varm[effects_key])
     used = np.flatnonzero(np.diff(W.tocsr().indptr))
-    dosage = inputs.gene_major(variants.X)[:, used].tocsr()[at]
+    dosage = calls_of(variants, at).dosage(haploid)[:, used]
     total = np.asarray((dosage @ W[used]).todense(), dtype=np.float32) / 2
     P = np.full(people.shape, np.nan, dtype=np.float32)
     P[:, column[column >= 0]] = total[:, column >= 0]
@@ -95,7 +100,8 @@ def linearize(
         r[g] = agreement(P[:, g], predicted[:, g])[0]
     logger.info("median r of the sums with the network: %.3f", _median(r))
     params: dict[str, Any] = {
-        "prediction": prediction, "effects_key": effects_key, "rna": rna, "geno": geno,
+        "prediction": prediction, "effects_key": effects_key, "haploid": haploid,
+        "rna": rna, "geno": geno,
     }  # fmt: skip
     values = {"layers:{root}": P, "var:{root}_pearson": r}
     result = results.Result("tl.linearize", values, params, key_added=key_added)

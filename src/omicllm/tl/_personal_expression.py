@@ -10,8 +10,10 @@ import pandas as pd
 from omicllm._core import checks, docs, inputs, parts, results
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger
+from omicllm.genome.dosage import HAPLOID
 from omicllm.stats.people import agreement
 from omicllm.tl._evaluate_personal import summarised
+from omicllm.tl._genotypes import HAPLOID_DOC
 from omicllm.tl._sequence_models import personal_haplotypes, trunk_of
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ STRATEGIES = (
 )  # fmt: skip
 
 
-@docs.fill()
+@docs.fill(haploid=HAPLOID_DOC)
 def personal_expression(
     mdata: MuData,
     *,
@@ -44,6 +46,7 @@ def personal_expression(
     genes: str | Sequence[str] | None = None,
     length: int | None = None,
     unphased: Literal["refuse", "iupac"] = "refuse",
+    haploid: Literal["double", "single"] = "double",
     split_key: str = "split",
     window_key: str = "window",
     max_epochs: int = 50,
@@ -99,6 +102,7 @@ def personal_expression(
         Cut or pad haplotypes about their centre to this length; that of the windows by default.
     unphased
         As in :func:`omicllm.pp.haplotypes`.
+    {haploid}
     split_key
         Column of ``rna.obs`` with train, val and test; or layer of `rna` (0, 1, 2) where the split
         depends on the gene.
@@ -152,6 +156,7 @@ def personal_expression(
         When `save` exists.
     """
     checks.one_of("strategy", strategy, STRATEGIES)
+    checks.one_of("haploid", haploid, HAPLOID)
     checks.whole_number("max_epochs", max_epochs)
     checks.whole_number("batch_size", batch_size)
     if (trunk is None) == (model is None):
@@ -171,7 +176,7 @@ def personal_expression(
     start = trunk_of(trained if trunk is None else trunk, allow_download=allow_download)
     people, store, names = personal_haplotypes(
         mdata, start, genome=genome, genes=genes, length=length, rna=rna, geno=geno,
-        window_key=window_key, unphased=unphased,
+        window_key=window_key, unphased=unphased, haploid=haploid,
     )  # fmt: skip
     options: dict[str, Any] = {"batch_size": batch_size, "accelerator": accelerator}
     history: dict[str, Any] = {}
@@ -201,7 +206,7 @@ def personal_expression(
     P[:, at] = predicted[names].to_numpy()
     linear = None if baseline is None else _linear(
         mdata, baseline, at, layer, split_key, window_key, rna, geno, part,
-        show_progress=show_progress, rng=rng,
+        haploid=haploid, show_progress=show_progress, rng=rng,
     )  # fmt: skip
     pearson, summary = _scores(people, layer, part, strategy, P, baseline, linear, at)
     values: dict[str, Any] = {f"layers:{{root}}_{strategy}": P}
@@ -211,7 +216,8 @@ def personal_expression(
     params = {
         "strategy": strategy, "trunk": start.name, "layer": layer, "length": length,
         "split_key": split_key, "window_key": window_key, "max_epochs": max_epochs,
-        "baseline": baseline, "unphased": unphased, "genome": str(getattr(genome, "path", genome)),
+        "baseline": baseline, "unphased": unphased, "haploid": haploid,
+        "genome": str(getattr(genome, "path", genome)),
         "model_args": model_args, "train_args": train_args, "rna": rna, "geno": geno,
         "tracks": _shapes(tracks), "mpra": _shapes(mpra),
         "rng": rngs.recorded(rng),
@@ -246,7 +252,8 @@ def _lent(people: AnnData, layer: str | None, part: np.ndarray) -> AnnData:
 
 def _linear(
     mdata: MuData, model: str, at: np.ndarray, layer: str | None, split_key: str, window_key: str,
-    rna: str, geno: str, part: np.ndarray, *, show_progress: bool | None, rng: Any,
+    rna: str, geno: str, part: np.ndarray, *, haploid: Literal["double", "single"],
+    show_progress: bool | None, rng: Any,
 ) -> np.ndarray:  # fmt: skip
     """Predictions of the linear model for modelled genes with enough training people."""
     from types import SimpleNamespace
@@ -263,13 +270,14 @@ def _linear(
         logger.warning("no gene has %d training people: there is no linear model", _FEWEST)
         return out
     source = mdata.mod[geno]
-    layers = {k: source.layers[k] for k in ("hap1", "hap2") if k in source.layers}
+    layers = {k: source.layers[k] for k in ("hap1", "hap2", "haploid") if k in source.layers}
     variants = anndata.AnnData(source.X, obs=source.obs, var=source.var, layers=layers)
     # What `twas` needs of a MuData; nothing reaches the user's object.
     both: Any = SimpleNamespace(mod={rna: people[:, enough].copy(), geno: variants})
     twas(
         both, model=model, layer=layer, split_key=split_key, window_key=window_key, rna=rna,
-        geno=geno, rng=rngs.seed_of(rng), show_progress=show_progress, key_added="linear",
+        geno=geno, haploid=haploid, rng=rngs.seed_of(rng),
+        show_progress=show_progress, key_added="linear",
     )  # fmt: skip
     out[:, enough] = both.mod[rna].layers[f"linear_{model}"]
     return out

@@ -10,6 +10,7 @@ import pandas as pd
 from omicllm._core import checks, docs, results
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger, progress
+from omicllm.genome.dosage import HAPLOID
 from omicllm.stats.people import agreement, resampled_agreement
 from omicllm.tl import _twas_fit as linear
 from omicllm.tl._twas_inputs import _FEWEST, read_cohort
@@ -34,6 +35,7 @@ def sample_size(
     window_key: str = "window",
     variants: Literal["snp", "all"] = "snp",
     min_af: float = 0.05,
+    haploid: Literal["double", "single"] = "double",
     heritability: Literal["reml", "he"] = "reml",
     n_folds: int = 5,
     n_iter: int = 600,
@@ -61,7 +63,7 @@ def sample_size(
     n_draws
         Draws of people at each share; all people are drawn once. People of a smaller share are
         among those of a larger one of the same draw.
-    layer, window, window_key, variants, min_af, heritability, n_folds, n_iter, split_key
+    layer, window, window_key, variants, min_af, haploid, heritability, n_folds, n_iter, split_key
         As for :func:`omicllm.tl.twas`; frequencies are those among the people drawn.
     n_boot
         Bootstrap draws of the interval.
@@ -100,6 +102,7 @@ def sample_size(
         model, min_af=min_af, heritability=heritability, n_folds=n_folds, n_iter=n_iter
     )
     checks.one_of("variants", variants, ("snp", "all"))
+    checks.one_of("haploid", haploid, HAPLOID)
     checks.whole_number("n_draws", n_draws)
     checks.whole_number("n_boot", n_boot)
     if window is not None:
@@ -107,7 +110,7 @@ def sample_size(
     shares = sorted({checks.share("fractions", float(f)) for f in fractions})
     cohort, genotypes = read_cohort(
         mdata, rna, geno, layer=layer, split_key=split_key, windows=[window],
-        window_key=window_key, snps=variants == "snp",
+        window_key=window_key, snps=variants == "snp", haploid=haploid,
     )  # fmt: skip
     _enough(cohort, shares)
     generator = rngs.generator(rng)
@@ -136,6 +139,7 @@ def sample_size(
     params = {
         "model": how.models, "fractions": shares, "n_draws": n_draws, "layer": layer,
         "window": window, "window_key": window_key, "variants": variants, "min_af": min_af,
+        "haploid": haploid,
         "heritability": heritability, "n_folds": n_folds, "n_iter": n_iter, "n_boot": n_boot,
         "split_key": split_key, "rna": rna, "geno": geno, "rng": rngs.recorded(rng),
     }  # fmt: skip

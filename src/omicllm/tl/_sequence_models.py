@@ -122,6 +122,7 @@ def watched(what: str, *, show_progress: bool | None) -> Callable[[Iterable[int]
 def personal_haplotypes(
     mdata: MuData, trunk: Any, *, genome: Genome | str | Path | Haplotypes, genes: Any,
     length: int | None, rna: str, geno: str, window_key: str, unphased: str,
+    haploid: str,
 ) -> tuple[AnnData, Haplotypes, list[str]]:  # fmt: skip
     """People's sequences at genes, everybody of `rna` in its order.
 
@@ -174,6 +175,7 @@ def personal_haplotypes(
     chosen = variants if same else variants[people.obs_names]
     store = haplotypes(
         chosen, genome=genome, windows=frame, length=length, unphased=unphased,  # type: ignore[arg-type]
+        haploid=haploid,  # type: ignore[arg-type]
     )  # fmt: skip
     return people, store, [str(g) for g in frame.index]
 

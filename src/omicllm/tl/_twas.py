@@ -11,8 +11,10 @@ from scipy import sparse
 from omicllm._core import blocks, checks, docs, results
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger, progress
+from omicllm.genome.dosage import HAPLOID
 from omicllm.stats.people import agreement
 from omicllm.tl import _twas_fit as linear
+from omicllm.tl._genotypes import HAPLOID_DOC
 from omicllm.tl._twas_inputs import Cohort, Genotypes, read_cohort
 from omicllm.tl._twas_weights import apply_weights
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 _WINDOWS = ["gene", "model", "window", "n_variants", "cv_pearson", "pearson", "chosen"]
 
 
-@docs.fill()
+@docs.fill(haploid=HAPLOID_DOC)
 def twas(
     mdata: MuData,
     *,
@@ -35,6 +37,7 @@ def twas(
     window_key: str = "window",
     variants: Literal["snp", "all"] = "snp",
     min_af: float = 0.05,
+    haploid: Literal["double", "single"] = "double",
     heritability: Literal["reml", "he"] = "reml",
     n_folds: int = 5,
     n_iter: int = 600,
@@ -57,7 +60,7 @@ def twas(
     ----------
     mdata
         MuData of `rna` (people x genes, corrected expression) and `geno` (people x variants, from
-        :func:`omicllm.io.read_vcf`). Everybody in `rna` must be in `geno`.
+        :func:`omicllm.io.read_vcf`; dosages will do). Everybody in `rna` must be in `geno`.
     model
         ``"top1"`` (the one variant of largest correlation), ``"lasso"``, ``"enet"`` (elastic net
         with mixing .5, PrediXcan's), ``"blup"``, ``"bslmm"`` (a second or two per gene); or
@@ -76,6 +79,7 @@ def twas(
         alleles that are not the reference at every record.
     min_af
         Least frequency, among training people, of the rarer allele.
+    {haploid}
     heritability
         ``"reml"`` or ``"he"`` (Haseman-Elston regression). BLUP uses the estimate.
     n_folds
@@ -86,7 +90,8 @@ def twas(
     weights
         Published weights to apply instead of fitting: a table of
         :func:`omicllm.io.read_twas_weights`, or a path that it reads. `window`, `variants`,
-        `min_af` and what follows them have no part in this. Nobody needs to be in training.
+        `min_af`, `heritability`, `n_folds` and `n_iter` have no part in this. Nobody needs to be
+        in training.
     ambiguous
         Published A/T and C/G substitutions, whose strand the alleles do not tell: ``"drop"`` them
         (as FUSION does), or ``"keep"`` them as given on the forward strand.
@@ -112,7 +117,8 @@ def twas(
         Correlation with expression over test people (everybody, with `weights` and no split);
         NaN where the prediction is constant.
     ``mdata["rna"].var["twas_<m>_intercept"]`` : float32
-        Prediction = intercept + X of `geno` times the weights.
+        Prediction = intercept + dosage times the weights (``X`` of `geno`, but for haploid and
+        missing calls).
     ``mdata["rna"].var["twas_<m>_window"]`` : int32
         Length of the window that was chosen, of several.
     ``mdata["rna"].var["twas_bslmm_rhat"]`` : float32
@@ -148,14 +154,16 @@ def twas(
     Notes
     -----
     After FUSION (Gusev et al. 2016) and PrediXcan (Gamazon et al. 2015); BLUP is ridge with the
-    penalty m (1 - h2) / h2. Missing genotypes are filled with the mean of the training people.
+    penalty m (1 - h2) / h2. Missing genotypes (no call, half a call, NaN in ``X``) are filled with
+    the mean of the training people; frequencies take a haploid call as one allele.
     """
     checks.one_of("ambiguous", ambiguous, ("drop", "keep"))
+    checks.one_of("haploid", haploid, HAPLOID)
     if weights is not None:
         if window is not None:
             msg = "weights= are applied as published: leave out window=."
             raise ValueError(msg)
-        out = _published(mdata, weights, model, layer, ambiguous, split_key, rna, geno)
+        out = _published(mdata, weights, model, layer, ambiguous, split_key, rna, geno, haploid)
         settings: dict[str, Any] = {
             "weights": "table" if isinstance(weights, pd.DataFrame) else str(weights),
             "ambiguous": ambiguous,
@@ -169,7 +177,7 @@ def twas(
         lengths = _lengths(window)
         cohort, genotypes = read_cohort(
             mdata, rna, geno, layer=layer, split_key=split_key, windows=lengths,
-            window_key=window_key, snps=variants == "snp",
+            window_key=window_key, snps=variants == "snp", haploid=haploid,
         )  # fmt: skip
         out = _fitted(
             cohort, genotypes, lengths, how, rngs.generator(rng), show_progress=show_progress
@@ -181,8 +189,15 @@ def twas(
         }  # fmt: skip
     values, varm, tables, genes = out
     models = tables["summary"]["model"].tolist()
-    params = {"model": models, "layer": layer, **settings, "split_key": split_key, "rna": rna,
-              "geno": geno}  # fmt: skip
+    params = {
+        "model": models,
+        "layer": layer,
+        **settings,
+        "haploid": haploid,
+        "split_key": split_key,
+        "rna": rna,
+        "geno": geno,
+    }
     of_rna = results.Result("tl.twas", values, params, tables, key_added, rna)
     of_geno = results.Result("tl.twas", varm, params, {"genes": genes}, key_added, geno)
     return results.write(mdata, of_rna, of_geno, copy=copy)
@@ -279,11 +294,11 @@ def _fitted(
 
 def _published(
     mdata: MuData, weights: Any, model: str | Sequence[str] | None, layer: str | None,
-    ambiguous: str, split_key: str, rna: str, geno: str,
+    ambiguous: str, split_key: str, rna: str, geno: str, haploid: Literal["double", "single"],
 ) -> Any:  # fmt: skip
     """Slots of `rna` and of `geno`, tables and genes of published weights."""
     cohort, genotypes = read_cohort(
-        mdata, rna, geno, layer=layer, split_key=split_key, training=False
+        mdata, rna, geno, layer=layer, split_key=split_key, training=False, haploid=haploid
     )
     found = apply_weights(
         weights, model, cohort, genotypes, mdata.mod[geno].var, keep_ambiguous=ambiguous == "keep"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -12,13 +12,15 @@ from omicllm._core.blocks import is_lazy
 from omicllm._core.log import logger
 from omicllm.genome import windows as arithmetic
 from omicllm.genome.fasta import require_contigs
+from omicllm.tl._genotypes import calls_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
     from mudata import MuData
-    from scipy import sparse
+
+    from omicllm.genome.dosage import Calls
 
 #: The published length of context.
 _LENGTH = 49_152
@@ -51,10 +53,10 @@ class Genotypes:
 
     Parameters
     ----------
-    dosage
-        csc (n_people, n_variants), columns in the order of the object.
-    missing
-        csc bool of the same shape, or None.
+    calls
+        Of the people of the expression table, variants in the order of the object.
+    haploid
+        What an allele of a haploid call counts.
     usable
         bool (n_variants,): variants the models may see.
     orders
@@ -64,12 +66,15 @@ class Genotypes:
     """
 
     def __init__(
-        self, dosage: sparse.csc_matrix, missing: sparse.csc_matrix | None, usable: np.ndarray,
-        orders: Sequence[Any], *, lazy: bool = False,
+        self, calls: Calls, usable: np.ndarray, orders: Sequence[Any], *,
+        haploid: Literal["double", "single"] = "double", lazy: bool = False,
     ) -> None:  # fmt: skip
-        self.dosage, self.missing, self.usable, self.orders = dosage, missing, usable, orders
+        self.dosage, self.usable, self.orders = calls.dosage(haploid), usable, orders
+        self.missing = calls.missing if calls.missing.nnz else None
+        self.single = calls.haploid if calls.haploid.nnz else None
+        self.most = 2.0 if haploid == "double" else 1.0
         self.lazy = lazy
-        self.n_total = dosage.shape[1]
+        self.n_total = self.dosage.shape[1]
 
     def of_gene(
         self, g: int, train: np.ndarray, min_af: float, window: int = 0
@@ -81,9 +86,21 @@ class Genotypes:
         at = self.orders[window](g)
         at = at[self.usable[at]]
         D = self.filled(at, train)
-        af = D[train].mean(axis=0) / 2
+        af = self._frequency(D[train], at, train)
         kept = (np.minimum(af, 1 - af) >= min_af) & (D[train].std(axis=0) > 1e-9)
         return at[kept], D[:, kept]
+
+    def _frequency(self, D: np.ndarray, at: np.ndarray, train: np.ndarray) -> np.ndarray:
+        """Share of alleles that are not the reference among training people."""
+        if self.single is None:
+            return np.asarray(D.mean(axis=0) / 2)
+        single = self.single[:, at].toarray()[train]
+        alleles = np.where(single, D / self.most, D)
+        called = np.where(single, 1.0, 2.0)
+        if self.missing is not None:
+            known = ~self.missing[:, at].toarray()[train]
+            alleles, called = alleles * known, called * known
+        return np.asarray(alleles.sum(axis=0) / np.maximum(called.sum(axis=0), 1))
 
     def filled(self, at: np.ndarray, train: np.ndarray) -> np.ndarray:
         """Dosages of some variants (n_people, k); missing ones are the mean over `train`."""
@@ -101,7 +118,7 @@ class Genotypes:
 def read_cohort(
     mdata: MuData, rna: str, geno: str, *, layer: str | None, split_key: str,
     windows: Sequence[int | None] = (None,), window_key: str = "window", snps: bool = True,
-    training: bool = True,
+    training: bool = True, haploid: Literal["double", "single"] = "double",
 ) -> tuple[Cohort, Genotypes]:  # fmt: skip
     """Check and gather everything.
 
@@ -152,9 +169,9 @@ def read_cohort(
         ref, alt = _texts(variants, "ref"), _texts(variants, "alt")
         usable = np.array([len(r) == 1 and len(a) == 1 for r, a in zip(ref, alt, strict=True)])
         usable &= alt != "*"
-    dosage = inputs.gene_major(variants.X).tocsr()[row].tocsc()
     lazy = is_lazy(X) or is_lazy(variants.X)
-    genotypes = Genotypes(dosage, _missing(variants, row), usable, orders, lazy=lazy)
+    calls = calls_of(variants, row)
+    genotypes = Genotypes(calls, usable, orders, haploid=haploid, lazy=lazy)
     return Cohort(Y, train, test, genes), genotypes
 
 
@@ -164,15 +181,6 @@ def _texts(variants: AnnData, column: str) -> np.ndarray:
             column, "geno.var", variants.var, hint="Read genotypes with ol.io.read_vcf."
         )
     return np.asarray(variants.var[column].astype(str), dtype=object)
-
-
-def _missing(variants: AnnData, row: np.ndarray) -> sparse.csc_matrix | None:
-    """Where a genotype lacks an allele; None when none does."""
-    if "hap1" not in variants.layers or "hap2" not in variants.layers:
-        return None
-    flags = [inputs.gene_major(variants.layers[h]) < 0 for h in ("hap1", "hap2")]
-    either = (flags[0] + flags[1]).tocsr()[row].tocsc()
-    return either if either.nnz else None
 
 
 def by_gene(people: AnnData, variants: AnnData, window: int | None, key: str) -> Any:

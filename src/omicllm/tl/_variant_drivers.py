@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,9 @@ from scipy import sparse, stats
 
 from omicllm._core import checks, docs, inputs, results
 from omicllm._core.log import logger, progress
+from omicllm.genome.dosage import HAPLOID
 from omicllm.stats.people import constant
+from omicllm.tl._genotypes import HAPLOID_DOC, calls_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 _COLUMNS = ("gene", "variant", "rank", "effect", "af", "r", "gain", "marginal_r", "pval")
 
 
-@docs.fill()
+@docs.fill(haploid=HAPLOID_DOC)
 def variant_drivers(
     mdata: MuData,
     *,
@@ -27,6 +29,7 @@ def variant_drivers(
     effects_key: str = "variant_effects",
     min_gain: float = 0.05,
     alpha: float = 0.01,
+    haploid: Literal["double", "single"] = "double",
     rna: str = "rna",
     geno: str = "geno",
     show_progress: bool | None = None,
@@ -53,6 +56,7 @@ def variant_drivers(
     alpha
         Level of the test that the variant alone correlates with the prediction, Bonferroni over
         the gene's variants.
+    {haploid}
     rna, geno
         Names of the modalities.
     {show_progress}
@@ -81,6 +85,7 @@ def variant_drivers(
     The procedure of the published analysis of fine-tuned networks (doi
     10.1186/s13059-026-04091-1).
     """
+    checks.one_of("haploid", haploid, HAPLOID)
     people, variants = inputs.resolve(mdata, rna), inputs.resolve(mdata, geno)
     checks.share("min_gain", min_gain)
     checks.share("alpha", alpha)
@@ -95,11 +100,12 @@ def variant_drivers(
         msg = f"{int((at < 0).sum())} of {people.n_obs} people in mdata[{rna!r}] have no genotypes."
         raise ValueError(msg)
     column = people.var_names.astype(str).get_indexer(genes)
-    dosage = inputs.gene_major(variants.X).tocsr()[at].tocsc()
+    calls = calls_of(variants, at)
+    dosage = calls.dosage(haploid)
     predicted = np.concatenate(
         [b.toarray() if hasattr(b, "toarray") else b for _, b in inputs.row_blocks(layer)]
     ).astype(np.float64)
-    af = np.asarray(dosage.mean(axis=0)).ravel() / 2
+    af = calls.frequency()
     names = np.asarray(variants.var_names.astype(str))
     rows: list[tuple[Any, ...]] = []
     counts = np.zeros(people.n_vars, dtype=np.int32)
@@ -121,7 +127,7 @@ def variant_drivers(
     logger.info("%d drivers of %d genes", len(table), W.shape[1])
     params = {
         "prediction": prediction, "effects_key": effects_key, "min_gain": min_gain,
-        "alpha": alpha, "rna": rna, "geno": geno,
+        "alpha": alpha, "haploid": haploid, "rna": rna, "geno": geno,
     }  # fmt: skip
     of_rna = {"var:{root}_n": counts}
     first = results.Result("tl.variant_drivers", of_rna, params, {}, key_added, rna)

@@ -13,6 +13,7 @@ from omicllm._core.log import logger, progress
 from omicllm._core.names import positions
 from omicllm.genome.fasta import Genome as Fasta
 from omicllm.genome.windows import from_columns
+from omicllm.tl._genotypes import frequency
 from omicllm.tl._sequence_models import fitting_length, predictor_of
 
 if TYPE_CHECKING:
@@ -211,13 +212,6 @@ def _by_gene(variants: AnnData, frame: pd.DataFrame, min_af: float) -> list[np.n
         inside = (chrom == window.chrom) & (start < window.end) & (end > window.start) & kept
         out.append(np.flatnonzero(inside))
     return out
-
-
-def frequency(variants: AnnData) -> np.ndarray:
-    """Frequency of alleles that are not the reference."""
-    if "af" in variants.var:
-        return np.asarray(variants.var["af"], dtype=np.float64)
-    return np.asarray(variants.X.mean(axis=0), dtype=np.float64).ravel() / 2
 
 
 def _carriers(

@@ -15,9 +15,9 @@ from omicllm._core import rng as rngs
 from omicllm._core.log import logger
 from omicllm.genome.bed import inside_regions
 from omicllm.stats.enrichment import matched_enrichment
+from omicllm.tl._genotypes import frequency
 from omicllm.tl._twas_inputs import by_gene, distances
 from omicllm.tl._variant_drivers import genes_of_columns
-from omicllm.tl._variant_effects import frequency
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
