@@ -150,3 +150,23 @@ def test_blocks_and_subsets_of_cells():
     part = imputation.impute(S, R, T, averages, rng=np.random.default_rng(0), max_cells=150)
     assert part.heldout.shape == (150, 40) and part.values.shape == (400, 15)
     assert gene_pearson(truth, part.values).mean() > gene_pearson(truth, whole.values).mean() - 0.03
+
+
+@pytest.mark.parametrize("method", ["sigel", "knn"])
+@pytest.mark.parametrize("with_tissue", [True, False])
+def test_a_hidden_gene_takes_no_part_in_its_own_score(method, with_tissue):
+    S, R, T, _, coords = planted(120, 100, p=12, q=3)
+    averages = [neighbor_average(coords, k) for k in (6, 15)] if with_tissue else []
+
+    def heldout(tissue):
+        rng = np.random.default_rng(0)
+        return imputation.impute(tissue, R, T, averages, rng=rng, method=method, n_folds=4)
+
+    before = heldout(S)
+    for gene in (0, 7):
+        shuffled = S.copy()
+        shuffled[:, gene] = np.random.default_rng(gene).permutation(S[:, gene])
+        after = heldout(shuffled)
+        np.testing.assert_array_equal(after.heldout[:, gene], before.heldout[:, gene])
+        np.testing.assert_array_equal(after.heldout_knn[:, gene], before.heldout_knn[:, gene])
+        assert np.abs(after.heldout - before.heldout).max() > 1e-3, "others do read it"

@@ -185,7 +185,7 @@ def test_bad_input(pair, caplog):
         (KeyError, "'log' is not in adata.layers", reference, {"reference_layer": "log"}),
         (ValueError, "method must be one of", reference, {"method": "tangram"}),
         (ValueError, "coverage must lie between", reference, {"coverage": 2}),
-        (ValueError, "n_folds must be a whole number of at least 2", reference, {"n_folds": 1}),
+        (ValueError, "n_folds must be a whole number of at least 3", reference, {"n_folds": 1}),
         (TypeError, r'not MuData: pass one modality, as in reference=mdata\["rna"\]',
          md.MuData({"rna": reference}), {}),
         (TypeError, "reference must be an AnnData, not ndarray", np.zeros((3, 3)), {}),

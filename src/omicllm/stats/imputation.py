@@ -7,6 +7,7 @@ the others, and compared with their measurements.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Bytes of held-out predictions that are kept to fit the stack.
 _STACK_BYTES = 512 * 2**20
+#: Cells that the weights of held-out predictions are fitted on, at most.
+_WEIGHT_CELLS = 2000
 
 
 @dataclass
@@ -109,41 +112,40 @@ def impute(
     options = {"n_neighbors": n_neighbors, "n_pcs": n_pcs}
     rows = max(16, block_bytes // (4 * (3 * len(reference) + 6 * max(p, target.shape[1]))))
     folds = gene_folds(p, n_folds, rng)
-    stack = np.zeros((len(cells), p, len(names)), dtype=np.float32) if method == "sigel" else None
     plain = np.zeros((len(cells), p), dtype=np.float32)
     for test in folds:
         train = np.setdiff1d(np.arange(p), test)
-        known, hidden = reference[:, train], reference[:, test]
-        baseline = NeighborBaseline(seen[:, train], known, hidden, **options)
+        baseline = NeighborBaseline(
+            seen[:, train], reference[:, train], reference[:, test], **options
+        )
         for block in _blocks(len(cells), rows):
             plain[block, test] = baseline.predict(seen[block][:, train])
-        if stack is None:
-            continue
-        model = CellPredictors(seen[:, train], known, hidden, **options)
-        for block in _blocks(len(cells), rows):
-            for name, predicted in model.predict(seen[block][:, train]):
-                stack[block, test, names.index(name)] = predicted
-        if averages:
-            attended = stack[:, test, 0]
-            if len(cells) < n:
-                attended = _attended(model, tissue[:, train], rows)
-            for i, average in enumerate(averages):
-                stack[:, test, len(PREDICTORS) + i] = average[cells] @ attended
-        stack[:, test] -= stack[:, test].mean(axis=0)
-    z = standardised(seen)
-    if stack is None:
-        weights, inner = np.zeros(0), plain
-        of_target = _plain_target(tissue, seen, reference, target, rows, options)
-    else:
-        weights, inner = _cross_fitted(stack, z, folds)
+    if method == "sigel":
+        study = _HiddenGenes(tissue, reference, averages, cells, rows, options)
+        stack = np.zeros((len(cells), p, len(names)), dtype=np.float32)
+        for test in folds:
+            stack[:, test] = study.predict(test, cells)
+        z = standardised(seen)
+        weights = stack_weights(*_products(stack, z))
+        inner = np.empty(z.shape, dtype=np.float32)
+        few = cells
+        if len(cells) > _WEIGHT_CELLS:
+            few = np.sort(rng.choice(cells, _WEIGHT_CELLS, replace=False))
+        for test, w in zip(folds, _nested_weights(study, z, folds, few), strict=True):
+            inner[:, test] = stack[:, test] @ w.astype(np.float32)
         del stack
         of_target = _stacked_target(
             tissue, seen, reference, target, averages, weights, rows, options
         )
+    else:
+        weights, inner = np.zeros(0), plain
+        of_target = _plain_target(tissue, seen, reference, target, rows, options)
     signal = of_target.std(axis=0, dtype=np.float64)
     moments, left_out = moment_model(reference, seen, target)
     floor = seen.min()
-    scaled = [np.maximum(left_out[0] + left_out[1] * Z, floor) for Z in (inner, plain)]
+    lowest = seen.min(axis=0)
+    floor_without = np.where(np.arange(p) == lowest.argmin(), np.partition(lowest, 1)[1], floor)
+    scaled = [np.maximum(left_out[0] + left_out[1] * Z, floor_without) for Z in (inner, plain)]
     heldout, heldout_knn = (Z.astype(np.float32) for Z in scaled)
     intervals = calibrated(heldout, seen, rng, coverage=coverage)
     mean, sd = (m.astype(np.float32) for m in moments)
@@ -208,21 +210,78 @@ def _stacked_target(
     return out
 
 
-def _cross_fitted(
-    stack: np.ndarray, z: np.ndarray, folds: Sequence[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Weights from all genes, and predictions of each fold by the weights of the others."""
-    p, k = stack.shape[1:]
-    gram, cross = np.zeros((p, k, k)), np.zeros((p, k))
-    for g in range(p):
-        P = stack[:, g].astype(np.float64)
-        gram[g], cross[g] = P.T @ P, P.T @ z[:, g].astype(np.float64)
-    inner = np.empty(z.shape, dtype=np.float32)
-    for test in folds:
-        others = np.setdiff1d(np.arange(p), test)
-        w = stack_weights(gram[others].sum(axis=0), cross[others].sum(axis=0))
-        inner[:, test] = stack[:, test] @ w.astype(np.float32)
-    return stack_weights(gram.sum(axis=0), cross.sum(axis=0)), inner
+class _HiddenGenes:
+    """Every predictor's prediction of shared genes from the shared genes that are not hidden."""
+
+    def __init__(
+        self,
+        tissue: np.ndarray,
+        reference: np.ndarray,
+        averages: Sequence[sparse.csr_matrix],
+        cells: np.ndarray,
+        rows: int,
+        options: dict[str, int],
+    ) -> None:
+        self.tissue, self.reference, self.averages = tissue, reference, averages
+        self.cells, self.rows, self.options = cells, rows, options
+
+    def predict(self, hidden: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        """Predict `hidden` genes in `cells`, float32 (cells, hidden, predictors), centred."""
+        known = np.setdiff1d(np.arange(self.tissue.shape[1]), hidden)
+        model = CellPredictors(
+            self.tissue[np.ix_(self.cells, known)],
+            self.reference[:, known],
+            self.reference[:, hidden],
+            **self.options,
+        )
+        n_predictors = len(PREDICTORS) + len(self.averages)
+        out = np.zeros((len(cells), len(hidden), n_predictors), dtype=np.float32)
+        for block in _blocks(len(cells), self.rows):
+            for name, predicted in model.predict(self.tissue[np.ix_(cells[block], known)]):
+                out[block, :, PREDICTORS.index(name)] = predicted
+        if self.averages:
+            weights = [average[cells] for average in self.averages]
+            near = np.unique(np.concatenate([w.indices for w in weights]))
+            attended = _attended(model, self.tissue[np.ix_(near, known)], self.rows)
+            for i, w in enumerate(weights):
+                out[:, :, len(PREDICTORS) + i] = w[:, near] @ attended
+        out -= out.mean(axis=0)
+        return out
+
+
+def _products(stack: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Products of predictors (k, k) and with the z-scores (k,), summed over cells and genes."""
+    k = stack.shape[2]
+    gram, cross = np.zeros((k, k)), np.zeros(k)
+    for gene in range(stack.shape[1]):
+        P = stack[:, gene].astype(np.float64)
+        gram += P.T @ P
+        cross += P.T @ z[:, gene].astype(np.float64)
+    return gram, cross
+
+
+def _nested_weights(
+    study: _HiddenGenes, z: np.ndarray, folds: Sequence[np.ndarray], few: np.ndarray
+) -> list[np.ndarray]:
+    """Weights for each fold that have seen nothing of its genes.
+
+    They are fitted on predictions of the other folds, made without that fold and this one: each
+    pair of folds is hidden together once. Weights are few numbers, so some cells do (`few`).
+    """
+    k = len(PREDICTORS) + len(study.averages)
+    gram, cross = np.zeros((len(folds), k, k)), np.zeros((len(folds), k))
+    measured = z[np.searchsorted(study.cells, few)]
+    for i, j in combinations(range(len(folds)), 2):
+        predicted = study.predict(np.concatenate([folds[i], folds[j]]), few)
+        n = len(folds[i])
+        for of, genes, part in (
+            (j, folds[i], predicted[:, :n]),
+            (i, folds[j], predicted[:, n:]),
+        ):
+            products = _products(part, measured[:, genes])
+            gram[of] += products[0]
+            cross[of] += products[1]
+    return [stack_weights(*pair) for pair in zip(gram, cross, strict=True)]
 
 
 def stack_weights(gram: np.ndarray, cross: np.ndarray) -> np.ndarray:
@@ -264,14 +323,16 @@ def moment_model(
         gram = (F - f).T @ (F - f) + penalty * np.eye(F.shape[1])
         return y + (new - f) @ np.linalg.solve(gram, (F - f).T @ (Y - y))
 
-    def bounded(out: np.ndarray) -> Moments:
-        mean = np.maximum(out[:, 0], Y[:, 0].min())
-        return mean, np.exp(np.clip(out[:, 1], Y[:, 1].min(), Y[:, 1].max()))
+    def bounded(out: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        mean = np.maximum(out[:, 0], seen[:, 0].min())
+        sd = np.exp(np.clip(out[:, 1], seen[:, 1].min(), seen[:, 1].max()))
+        return np.column_stack([mean, sd])
 
     p = len(F)
     without = [np.arange(p) != g for g in range(p)]
-    left_out = np.concatenate([fit(F[o], Y[o], F[~o]) for o in without])
-    return bounded(fit(F, Y, wanted)), bounded(left_out)
+    left_out = np.concatenate([bounded(fit(F[o], Y[o], F[~o]), Y[o]) for o in without])
+    of_target = bounded(fit(F, Y, wanted), Y)
+    return (of_target[:, 0], of_target[:, 1]), (left_out[:, 0], left_out[:, 1])
 
 
 def _moments(X: np.ndarray) -> np.ndarray:

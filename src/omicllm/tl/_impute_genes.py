@@ -78,7 +78,8 @@ def impute_genes(
     reference_layer
         Layer of the reference to use instead of its ``X``.
     n_folds
-        Parts the shared genes are cut into, to be hidden in turn.
+        Parts the shared genes are cut into, to be hidden in turn; at least 3, as the weights that
+        score a part come from the others hidden in turn.
     coverage
         Share of values that intervals are to hold.
     n_neighbors, n_pcs
@@ -135,7 +136,7 @@ def impute_genes(
     """
     source = inputs.resolve(adata, mod)
     checks.one_of("method", method, ("sigel", "knn"))
-    checks.whole_number("n_folds", n_folds, at_least=2)
+    checks.whole_number("n_folds", n_folds, at_least=3)
     checks.share("coverage", coverage, low=0.5, high=0.99)
     for name, value, least in (
         ("n_neighbors", n_neighbors, 1), ("n_pcs", n_pcs, 1), ("max_reference", max_reference, 10),
