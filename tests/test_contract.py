@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import random
 import tempfile
@@ -16,6 +17,7 @@ import pytest
 import torch
 from conftest import make_tiny
 from helpers import ATTRIBUTES, only_declared_written, round_trip, same, same_object, slots
+from made_storage import dressed, fingerprint, of_object, unchanged
 
 import omicllm as ol
 from omicllm._core.keys import KEYS, uns_name
@@ -487,13 +489,16 @@ def stored(adata, how: str, path):
         wider.varm.update(adata.varm)
         wider.uns.update(adata.uns)
         return wider[: adata.n_obs]
-    change = {
-        "dense": lambda X: X.toarray(),
-        "csc": lambda X: X.tocsc(),
-        "float64": lambda X: X.astype(np.float64),
-        "int": lambda X: X.toarray().astype(np.int64),
+    whole = (np.rint(adata.X) != adata.X).nnz == 0 if adata.X is not None else False
+    small = "int8" if whole and adata.X.max() < 128 else "int32" if whole else "float32"
+    clothes = {
+        "dense": ("F", "float32", {"read_only": True}),
+        "csc": ("csc", "int32" if whole else "float64", {"order": "unsorted"}),
+        "float64": ("csr_array", "float64", {"order": "duplicates", "read_only": True}),
+        "int": ("csc_array", small, {"order": "both", "zeros": True}),
     }
-    adata.X = change[how](adata.X)
+    form, dtype, more = clothes[how]
+    adata.X = dressed(adata.X, form, dtype, **more)
     return adata
 
 
@@ -505,8 +510,22 @@ def test_same_numbers_from_every_storage(verb, how, tmp_path):
     verb(wanted)
     if how == "view":
         assert adata.is_view
+    in_memory = how not in ("view", "backed", "dask")
+    given = of_object(adata) if in_memory else {}
+    arguments = fingerprint(verb.kwargs)
     verb(adata)
     agree(written(adata, before), written(wanted, before))
+    if in_memory:
+        unchanged(given, of_object(adata))
+    if how == "int":
+        again = {k: v for k, v in written(adata, before).items() if not k.startswith("uns")}
+        again = copy.deepcopy(again)
+        verb(adata)
+        unchanged(given, of_object(adata))
+        found = written(adata, before)
+        agree({k: found[k] for k in again}, again)
+    if not any(isinstance(v, torch.nn.Module) for v in verb.kwargs.values()):
+        assert fingerprint(verb.kwargs) == arguments
 
 
 @one_of_each

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
+from made_storage import FORMS, dressed, fingerprint
 from scipy import sparse
 
 from omicllm._core import inputs
@@ -88,7 +90,8 @@ def test_resolve(X):
 
 def test_matrix(X):
     adata = ad.AnnData(X, layers={"counts": X})
-    assert inputs.matrix(adata, "counts") is adata.layers["counts"]
+    read = inputs.matrix(adata, "counts")
+    assert np.shares_memory(read, adata.layers["counts"]) and not read.flags.writeable
     with pytest.raises(KeyError, match=r"'raw' is not in adata.layers \(there: 'counts'\)"):
         inputs.matrix(adata, "raw")
     with pytest.raises(ValueError, match="adata.X is empty"):
@@ -121,3 +124,141 @@ def test_sections(X):
     adata.obs["slide"] = ["b"] * 10 + [None] * 20
     with pytest.raises(ValueError, match="20 observations have no value"):
         inputs.sections(adata, "slide")
+
+
+DTYPES = ["int8", "int32", "int64", "uint16", "float32", "float64", "bool"]
+ORDERS = ["sorted", "unsorted", "duplicates", "both"]
+
+
+def readers():
+    """Every helper that reads a matrix, as a function to a dense array."""
+    from omicllm._core.gene_groups import gene_groups
+    from omicllm._core.gene_pair import read_columns
+    from omicllm.codec.instances import row_pieces
+    from omicllm.pp._cohort import rows_of
+    from omicllm.spatial.images import rasterise
+
+    def full(X):
+        return X.toarray() if sparse.issparse(X) else np.asarray(X)
+
+    def drawn(X):
+        pixel = np.arange(X.shape[0])
+        return rasterise(X, pixel, (1, X.shape[0])).reshape(X.shape[1], -1).T
+
+    every = np.arange(9)
+    return {
+        "readable": lambda X: full(inputs.readable(X)),
+        "gene_major": lambda X: inputs.gene_major(X).toarray(),
+        "columns": lambda X: inputs.columns(X).toarray(),
+        "rows_sparse": lambda X: inputs.rows_sparse(X).toarray(),
+        "row_blocks": lambda X: np.vstack([full(b) for _, b in inputs.row_blocks(X, rows=7)]),
+        "gene_groups": lambda X: np.hstack([full(b) for _, b in gene_groups(X, 900)]),
+        "read_columns": lambda X: read_columns(X, every, every.astype(str), "X"),
+        "rows_of": lambda X: full(rows_of(X, np.arange(X.shape[0]))),
+        "row_pieces": lambda X: np.vstack([full(p) for p in row_pieces(X)]),
+        "rasterise": drawn,
+    }
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("form", [*FORMS, "C", "F"])
+def test_helpers_read_every_storage_and_change_nothing(X, form, dtype):
+    if dtype == "bool":
+        X = X > 0
+    for order in ORDERS if form in FORMS else ["sorted"]:
+        for locked in (False, True):
+            given = dressed(X, form, dtype, order=order, read_only=locked, zeros=True)
+            before = fingerprint(given)
+            for name, read in readers().items():
+                for _ in range(2):
+                    found = read(given)
+                    assert np.array_equal(found, X.astype(found.dtype)), (name, order, locked)
+                    assert fingerprint(given) == before, (name, order, locked)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_duplicates_are_summed_without_overflow(form):
+    X = np.array([[100, 0], [0, -100], [127, 127]])
+    parts = FORMS[form](X.astype(np.int8))
+    twice = (np.repeat(a, 2) for a in (parts.data, parts.indices))
+    given = FORMS[form]((*twice, 2 * parts.indptr), shape=X.shape)
+    assert np.array_equal(inputs.readable(given).toarray(), 2 * X)
+    assert np.array_equal(inputs.gene_major(given).toarray(), 2 * X)
+    block = sparse.coo_matrix((np.full(3, 100, np.int8), ([0, 0, 1], [1, 1, 0])), shape=(2, 2))
+    assert np.array_equal(inputs.readable(block).toarray(), [[0, 200], [100, 0]])
+
+
+def test_counts_above_two_to_the_24_are_kept_where_nothing_makes_them_float32():
+    big = 2**24 + 1
+    given = sparse.csr_matrix(np.array([[big, 0], [0, 1]], dtype=np.int64))
+    assert inputs.readable(given)[0, 0] == big
+    assert inputs.dense_rows(ad.AnnData(given))[0, 0] == big
+
+
+def test_what_is_read_is_canonical_and_nobody_can_write_into_it(X):
+    for form in FORMS:
+        kind = sparse.csr_matrix if form.startswith("csr") else sparse.csc_matrix
+        for order in ORDERS:
+            out = inputs.readable(dressed(X, form, order=order, zeros=True))
+            wanted = kind(X)
+            assert type(out) is kind
+            for part in ("data", "indices", "indptr"):
+                assert np.array_equal(getattr(out, part), getattr(wanted, part))
+        with pytest.raises(ValueError, match="read-only"):
+            inputs.readable(dressed(X, form)).data[0] = 5
+
+
+@pytest.mark.parametrize(
+    "dtype,message",
+    [("complex64", "complex64', not real numbers. Take its real part"), ("object", "object', not"),
+     ("U3", "not real numbers"), ("datetime64[s]", "not real numbers")],
+)  # fmt: skip
+def test_what_is_no_number_is_refused(X, dtype, message):
+    adata = ad.AnnData(X, layers={"odd": X})
+    adata.layers["odd"] = X.astype("int64").astype(dtype)
+    for read in (inputs.stored, inputs.matrix, inputs.by_gene, inputs.dense_rows):
+        with pytest.raises(TypeError, match=r"adata.layers\['odd'\] holds values of.*" + message):
+            read(adata, "odd")
+
+
+def test_hidden_values_of_a_masked_array_are_refused(X):
+    adata = ad.AnnData(X)
+    adata.layers["odd"] = np.ma.masked_greater(X, 2)
+    with pytest.raises(TypeError, match="masked array with hidden values"):
+        inputs.matrix(adata, "odd")
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
+@pytest.mark.parametrize("factor", [1e16, 1e30])
+def test_values_whose_squares_overflow_are_refused(X, kind, factor):
+    adata = ad.AnnData(kind(X * np.float32(factor)))
+    for read in (inputs.by_gene, inputs.dense_rows):
+        with pytest.raises(ValueError, match=r"adata.X holds values up to .*squares overflow"):
+            read(adata)
+    adata.X = kind(-X * np.float64(1e300))
+    with pytest.raises(ValueError, match=r"adata.X holds values up to .*squares overflow"):
+        inputs.by_gene(adata)
+
+
+def test_the_error_names_where_counts_are(X):
+    names = np.array([f"g{i}" for i in range(9)])
+
+    def said(adata, layer=None, **more):
+        with pytest.raises(ValueError, match="not whole numbers") as error:
+            inputs.check_expression(
+                inputs.by_gene(adata, layer), names, counts=True, layer=layer, source=adata, **more
+            )
+        return str(error.value)
+
+    logged = np.log1p(X)
+    adata = ad.AnnData(logged, var=pd.DataFrame(index=names))
+    assert "layers there: none" in said(adata)
+    assert "input=" not in said(adata) and "input='values'" in said(adata, has_input=True)
+    adata.raw = ad.AnnData(logged, var=adata.var)
+    assert "adata.raw" not in said(adata)
+    adata.raw = ad.AnnData(sparse.csr_matrix(X), var=adata.var)
+    assert "adata.raw.to_adata()" in said(adata)
+    adata.layers["scaled"], adata.layers["umi"] = logged, X
+    assert "pass layer='umi', which holds whole numbers" in said(adata)
+    swapped = ad.AnnData(X, var=adata.var, layers={"log": logged})
+    assert "no layer= (adata.X)" in said(swapped, "log")

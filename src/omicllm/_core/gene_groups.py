@@ -46,15 +46,10 @@ def gene_groups(X: Any, n_bytes: int | None = None) -> Iterator[Group]:
     n_bytes
         Size of a group; by default four times `settings.block_bytes`.
     """
-    from scipy import sparse
-
-    n_bytes = n_bytes or 4 * settings.block_bytes
+    n_bytes, X = n_bytes or 4 * settings.block_bytes, inputs.readable(X)
     kind, (n, m) = inputs.storage(X), X.shape
     if kind in ("dense", "csc"):
         yield slice(0, m), X
-        return
-    if kind not in ("csr", "backed", "dask"):
-        yield slice(0, m), sparse.csc_matrix(X)
         return
     if kind == "dask" and (client := blocks.active_client()) is not None:
         yield from _lazily(X, n_bytes, sum(client.nthreads().values()))
@@ -80,7 +75,7 @@ def in_memory(part: Any) -> Any:
     """Return a group of genes as csc or ndarray."""
     from scipy import sparse
 
-    return sparse.csc_matrix(part) if sparse.issparse(part) else np.asarray(part)
+    return inputs.columns(part) if sparse.issparse(part) else np.asarray(part)
 
 
 def _lazily(X: Any, n_bytes: int, n_threads: int) -> Iterator[tuple[slice, Any]]:
@@ -112,9 +107,9 @@ def _by_passes(X: Any, kind: str, n_bytes: int) -> Iterator[Group]:
     from scipy import sparse
 
     n, m = X.shape
-    per_gene, is_sparse, dtype = np.zeros(m, dtype=np.int64), True, np.dtype(np.float32)
+    per_gene, is_sparse, dtype = np.zeros(m, dtype=np.int64), True, np.dtype(np.bool_)
     for _, block in inputs.row_blocks(X):
-        is_sparse, dtype = sparse.issparse(block), block.dtype
+        is_sparse, dtype = sparse.issparse(block), np.promote_types(dtype, block.dtype)
         if not is_sparse:
             break
         per_gene += np.bincount(block.indices, minlength=m)

@@ -100,13 +100,13 @@ def gene_pair(
         },
         instead="Name fewer genes to impute with genes=, or take adata in parts.",
     )
-    tissue = read_columns(X, positions(list(shared), measured), shared, _where("adata", layer))
+    tissue = read_columns(X, positions(list(shared), measured), shared, inputs.place(layer))
     names = np.concatenate([shared, targets])
     m = reference.n_obs
     rows = None if m <= max_reference else np.sort(rng.choice(m, max_reference, replace=False))
     if rows is not None:
         logger.info("%d of %d reference cells are used", len(rows), m)
-    where = _where("reference", reference_layer)
+    where = inputs.place(reference_layer, "reference")
     values = read_columns(R, positions(list(names), known), names, where, rows)
     for what, block in (("adata", tissue), (where, values[:, : len(shared)])):
         if float(block.max()) > _LARGEST_LOG and not np.any(block != np.rint(block)):
@@ -138,10 +138,6 @@ def gene_pair(
         np.ascontiguousarray(known_part[:, kept]),
         np.ascontiguousarray(values[:, len(shared) :]),
     )  # fmt: skip
-
-
-def _where(what: str, layer: str | None) -> str:
-    return f"{what}.X" if layer is None else f"{what}.layers[{layer!r}]"
 
 
 def _targets(genes: str | Sequence[str] | None, own: set[str], known: np.ndarray) -> np.ndarray:
@@ -203,6 +199,7 @@ def read_columns(
     from scipy import sparse
 
     if sparse.issparse(X) or isinstance(X, np.ndarray):
+        X = inputs.readable(X)
         X, columns = (X.tocsc() if sparse.issparse(X) else X)[:, columns], np.arange(len(columns))
         if sparse.issparse(X):
             X = X.tocsr()
@@ -212,6 +209,7 @@ def read_columns(
     for start, block in inputs.row_blocks(X):
         low, high = np.searchsorted(wanted, (start, start + block.shape[0]))
         part = block[:, columns]
+        inputs.refuse_large(part.data if sparse.issparse(part) else part, where)
         if sparse.issparse(part):
             broken = ~np.isfinite(part.data)
             bad[np.unique(part.indices[broken])] = True

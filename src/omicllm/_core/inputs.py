@@ -51,16 +51,152 @@ def resolve(data: AnnData | MuData, mod: str | None = None) -> AnnData:
     return modalities[mod]
 
 
-def matrix(adata: AnnData, layer: str | None = None) -> Any:
-    """Return X or a layer as it is stored (dense, sparse, backed or dask)."""
+def stored(adata: AnnData, layer: str | None = None) -> Any:
+    """Return X or a layer as it is stored (dense, sparse, backed or dask); :func:`matrix` reads it.
+
+    Raises
+    ------
+    KeyError, ValueError
+        When it is not there.
+    TypeError
+        When it holds no real numbers.
+    """
     if layer is None:
         if adata.X is None:
             msg = f"adata.X is empty. Name a layer with layer= (there: {listed(adata.layers)})."
             raise ValueError(msg)
-        return adata.X
-    if layer not in adata.layers:
+        X = adata.X
+    elif layer in adata.layers:
+        X = adata.layers[layer]
+    else:
         raise missing(layer, "adata.layers", adata.layers, hint="Name one with layer=.")
-    return adata.layers[layer]
+    require_numbers(X, place(layer))
+    return X
+
+
+def place(layer: str | None, what: str = "adata") -> str:
+    """Name of X or a layer in messages."""
+    return f"{what}.X" if layer is None else f"{what}.layers[{layer!r}]"
+
+
+def matrix(adata: AnnData, layer: str | None = None) -> Any:
+    """Return X or a layer to compute with: dense, canonical csr or csc, backed or dask.
+
+    Arrays of the caller come as read-only views, so that no step can change them; for sparse ones
+    see :func:`canonical`. Backed and dask arrays are made so block by block (:func:`row_blocks`).
+    """
+    return readable(stored(adata, layer))
+
+
+def readable(X: Any) -> Any:
+    """What :func:`matrix` makes of an array in memory; anything lazy is returned as it is."""
+    from scipy import sparse
+
+    if sparse.issparse(X):
+        return canonical(X)
+    if hasattr(X, "to_numpy"):  # a layer may be a table
+        X = X.to_numpy()
+    return _locked(X) if isinstance(X, np.ndarray) else X
+
+
+def require_numbers(X: Any, where: str) -> None:
+    """Raise unless an array holds real numbers, all of them there."""
+    dtypes = set(X.dtypes) if hasattr(X, "dtypes") else {X.dtype}
+    odd = [str(d) for d in dtypes if getattr(d, "kind", "O") not in "biuf"]
+    if odd:
+        kind = next(iter(dtypes)).kind
+        hint = "Take its real part or modulus first." if kind == "c" else (
+            "Turn it into numbers first, as with .astype('float32')."
+        )  # fmt: skip
+        msg = f"{where} holds values of type {listed(odd, most=3)}, not real numbers. {hint}"
+        raise TypeError(msg)
+    if isinstance(X, np.ma.MaskedArray) and np.ma.getmaskarray(X).any():
+        msg = f"{where} is a masked array with hidden values. Fill them first, as with .filled(0)."
+        raise TypeError(msg)
+
+
+#: Values above it are refused: sums of squares, in float32, of many of them would overflow.
+LARGEST = 1e15
+
+
+def refuse_large(values: Any, where: str) -> None:
+    """Raise ValueError where finite values are so large that sums of their squares overflow."""
+    values = np.asarray(values)
+    if not values.size or values.dtype.itemsize < 4:
+        return
+    finite = True if values.dtype.kind != "f" else np.isfinite(values)
+    top = float(np.max(values, where=finite, initial=0))
+    top = max(top, -float(np.min(values, where=finite, initial=0)))
+    if top > LARGEST:
+        msg = (
+            f"{where} holds values up to {top:.3g}, whose squares overflow; at most {LARGEST:g} "
+            "can be worked with. Divide them by a constant first."
+        )
+        raise ValueError(msg)
+
+
+def canonical(X: Any) -> Any:
+    """Return a sparse matrix or array with sorted indices, each place once and no stored zero.
+
+    The one canonicaliser of the package. The result is a new csc_matrix (of csc), else a
+    csr_matrix, of the same dtype (a wider one where sums of duplicates need it, or where scipy
+    cannot compute in it). Nothing of `X` changes, not even the marks scipy leaves on a matrix;
+    buffers that can stay as they are are shared, read-only.
+    """
+    from scipy import sparse
+
+    kind = sparse.csc_matrix if X.format == "csc" else sparse.csr_matrix
+    if X.format in ("csr", "csc"):
+        # A new object: scipy marks what it has looked at on the matrix it looked at.
+        arrays = (_locked(a) for a in (_usable(X.data), X.indices, X.indptr))
+        out = kind(tuple(arrays), shape=X.shape)
+        if not out.has_canonical_format:
+            own = kind((_wide(out.data), out.indices.copy(), out.indptr.copy()), shape=X.shape)
+            own.sum_duplicates()
+            out = _narrowed(own, out.dtype)
+    else:
+        coo = X.tocoo()
+        data = _usable(coo.data)
+        out = _narrowed(kind((_wide(data), (coo.row, coo.col)), shape=X.shape), data.dtype)
+    return _without_zeros(out)
+
+
+def _without_zeros(X: Any) -> Any:
+    if np.count_nonzero(X.data) < X.data.size:
+        X = X.copy()
+        X.eliminate_zeros()
+    return X
+
+
+def _locked(array: np.ndarray) -> np.ndarray:
+    view = np.asarray(array).view()
+    view.flags.writeable = False
+    return view
+
+
+def _usable(data: np.ndarray) -> np.ndarray:
+    """Values in a dtype that scipy computes in."""
+    if data.dtype == np.float16:
+        return data.astype(np.float32)
+    return data.astype(data.dtype.newbyteorder("="), copy=False)
+
+
+def _wide(data: np.ndarray) -> np.ndarray:
+    """Copy of values in which sums are exact, or nearly so."""
+    kind = data.dtype.kind
+    narrow = kind in "bi" or (kind == "u" and data.dtype.itemsize < 8)
+    dtype = np.int64 if narrow else np.float64 if data.dtype == np.float32 else data.dtype
+    return data.astype(dtype)
+
+
+def _narrowed(X: Any, dtype: np.dtype) -> Any:
+    """The matrix in the dtype that it had, if its sums fit."""
+    if dtype.kind in "iu" and X.nnz:
+        bounds = np.iinfo(dtype)
+        if X.data.min() < bounds.min or X.data.max() > bounds.max:
+            return X
+    with np.errstate(over="ignore"):
+        return X.astype(dtype, copy=False)
 
 
 def obs_column(adata: AnnData, key: str, *, argument: str) -> np.ndarray:
@@ -94,7 +230,8 @@ def row_blocks(X: Any, *, rows: int | None = None) -> Iterator[tuple[int, Any]]:
     """Walk over blocks of observations of any storage, each in memory (csr_matrix or ndarray).
 
     The one block iterator of the package: AnnData's own slicing of backed and dask arrays is
-    used, and no dask algebra (its sparse blocks do not support it).
+    used, and no dask algebra (its sparse blocks do not support it). Sparse blocks are
+    :func:`canonical`.
 
     Yields
     ------
@@ -129,7 +266,7 @@ def _unchanged(block: Any, start: int) -> Any:
 def _on_block(block: Any, start: int, function: Callable[..., Any], shared: tuple[Any, ...]) -> Any:
     from scipy import sparse
 
-    block = sparse.csr_matrix(block) if sparse.issparse(block) else np.asarray(block)
+    block = canonical(block).tocsr() if sparse.issparse(block) else np.asarray(block)
     return function(block, start, *shared)
 
 
@@ -164,19 +301,24 @@ def storage(X: Any) -> str:
     return "backed"
 
 
-def gene_major(X: Any) -> sparse.csc_matrix:
+def gene_major(X: Any, *, where: str = "The matrix") -> sparse.csc_matrix:
     """Any storage as an in-memory float32 csc_matrix (n_obs, n_vars): a gene is then contiguous.
 
     Backed and dask arrays are read in blocks of rows; nothing dense beyond one block is made.
-    Indices are sorted and duplicates summed, so that every storage gives the same arrays.
+    The result is :func:`canonical`, so that every storage gives the same arrays.
+
+    Raises
+    ------
+    ValueError
+        When values are too large to compute with; `where` is what the message calls them.
     """
     from scipy import sparse
 
+    X = readable(X)
     kind = storage(X)
-    if kind in ("dense", "csr", "csc", "coo", "lil", "dok", "bsr", "dia"):
+    if kind in ("dense", "csr", "csc"):
+        refuse_large(X if kind == "dense" else X.data, where)
         out = sparse.csc_matrix(X, dtype=np.float32)
-        if out is X:
-            out = out.copy()
     else:
         group = getattr(X, "group", None)
         if group is not None:  # sparse in a file, which says how many values it holds
@@ -190,28 +332,45 @@ def gene_major(X: Any) -> sparse.csc_matrix:
                 instead="Take part of the genes or observations.",
             )
         logger.info("reading a %s matrix %s in blocks of rows", kind, tuple(X.shape))
-        read = [block for _, block in map_rows(X, _as_float32)]
+        read = [block for _, block in map_rows(X, _as_float32, where)]
         out = sparse.csc_matrix(sparse.vstack(read, format="csr"))
-    if not out.has_canonical_format:
-        if _shares(out, X):
-            out = out.copy()
-        out.sum_duplicates()
-    if (out.data == 0).any():
-        if _shares(out, X):
-            out = out.copy()
-        out.eliminate_zeros()
-    return out
+    return _without_zeros(out)  # of what float32 cannot tell from 0
 
 
-def _as_float32(block: Any, start: int) -> sparse.csr_matrix:
+def columns(X: Any) -> sparse.csc_matrix:
+    """Any matrix in memory as a csc_matrix of its own dtype, :func:`canonical`."""
     from scipy import sparse
 
+    return canonical(X if sparse.issparse(X) else sparse.csc_matrix(X)).tocsc()
+
+
+def rows_sparse(X: Any) -> sparse.csr_matrix:
+    """Any matrix in memory as a csr_matrix of its own dtype, :func:`canonical`."""
+    from scipy import sparse
+
+    return canonical(X if sparse.issparse(X) else sparse.csr_matrix(X)).tocsr()
+
+
+def _as_float32(block: Any, start: int, where: str) -> sparse.csr_matrix:
+    from scipy import sparse
+
+    refuse_large(block.data if sparse.issparse(block) else block, where)
     return sparse.csr_matrix(block, dtype=np.float32)
 
 
-def _shares(out: sparse.csc_matrix, X: Any) -> bool:
-    """Whether `out` shares its buffers with the user's matrix, which must not change."""
-    return hasattr(X, "data") and np.shares_memory(out.data, np.asarray(X.data))
+def by_gene(adata: AnnData, layer: str | None = None) -> sparse.csc_matrix:
+    """X or a layer, gene by gene: see :func:`gene_major`."""
+    return gene_major(matrix(adata, layer), where=place(layer))
+
+
+def dense_rows(adata: AnnData, layer: str | None = None) -> np.ndarray:
+    """X or a layer as a new dense float64 array; NaN and infinite values are left to the caller."""
+    out = np.empty(stored(adata, layer).shape)
+    for start, block in row_blocks(matrix(adata, layer)):
+        refuse_large(block.data if hasattr(block, "indptr") else block, place(layer))
+        dense = block.toarray() if hasattr(block, "toarray") else block
+        out[start : start + len(dense)] = dense
+    return out
 
 
 def check_expression(
@@ -220,37 +379,64 @@ def check_expression(
     *,
     counts: bool,
     layer: str | None,
-    layers: Any = (),
+    source: AnnData | None = None,
+    has_input: bool = False,
 ) -> None:
-    """Raise ValueError when expression is negative, not finite, or (for counts) not whole."""
-    where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
-    checks = [
-        (~np.isfinite(X.data), "NaN or infinite values", "Fill or drop them first."),
-    ]
-    checks.append((X.data < 0, "negative values", _COUNTS_HINT.format(listed(layers))))
+    """Raise ValueError when expression is negative, not finite, or (for counts) not whole.
+
+    `source` is the object it came from, in which counts are looked for; `has_input` says whether
+    the caller has ``input="values"`` to offer.
+    """
+    not_counts = "values that are not whole numbers"
+    bad = {"NaN or infinite values": ~np.isfinite(X.data), "negative values": X.data < 0}
     if counts:
-        with np.errstate(invalid="ignore"):
-            checks.append(
-                (
-                    X.data != np.rint(X.data),
-                    "values that are not whole numbers",
-                    _COUNTS_HINT.format(listed(layers)),
-                )
-            )
-    for bad, what, hint in checks:
-        if bad.any():
-            genes = np.unique(np.searchsorted(X.indptr, np.flatnonzero(bad), side="right") - 1)
-            msg = (
-                f"{where} holds {what} in {len(genes)} of {X.shape[1]} genes "
-                f"({listed(names[genes], most=3)}). {hint}"
-            )
-            raise ValueError(msg)
+        bad[not_counts] = X.data != np.rint(X.data)
+    for what, where in bad.items():
+        if not where.any():
+            continue
+        genes = np.unique(np.searchsorted(X.indptr, np.flatnonzero(where), side="right") - 1)
+        if what.startswith("NaN"):
+            hint = "Fill or drop them first."
+        elif not counts:
+            hint = "Non-negative values are expected: name the layer that holds them with layer=."
+        else:
+            hint = f"Counts as read from the file are expected: {where_counts(source, layer)}"
+            hint += ", or pass input='values' for non-negative normalised data" * has_input + "."
+        msg = (
+            f"{place(layer)} holds {what} in {len(genes)} of {X.shape[1]} genes "
+            f"({listed(names[genes], most=3)}). {hint}"
+        )
+        raise ValueError(msg)
 
 
-_COUNTS_HINT = (
-    "Counts as read from the file are expected: name the layer that holds them with layer= "
-    "(layers there: {}), or pass input='values' for non-negative normalised data."
-)
+def where_counts(source: AnnData | None, layer: str | None) -> str:
+    """What to do to hand in counts, by where in the object there are any."""
+    if source is None:
+        return "name the layer that holds them with layer="
+    there = [n for n in (None, *source.layers) if n != layer and _counted(source, n)]
+    if there:
+        says = [f"layer={n!r}" if n is not None else "no layer= (adata.X)" for n in there]
+        return f"pass {' or '.join(says)}, which holds whole numbers"
+    raw = source.raw
+    if raw is not None and _looks_counted(raw.X):
+        return "adata.raw holds whole numbers, so pass adata.raw.to_adata()"
+    return f"name the layer that holds them with layer= (layers there: {listed(source.layers)})"
+
+
+def _counted(source: AnnData, layer: str | None) -> bool:
+    X = source.X if layer is None else source.layers[layer]
+    return X is not None and _looks_counted(X)
+
+
+def _looks_counted(X: Any) -> bool:
+    """Whether the first rows hold whole numbers alone, some above 1."""
+    if getattr(getattr(X, "dtype", None), "kind", "O") not in "iuf" or not min(X.shape):
+        return False
+    _, block = next(row_blocks(readable(X[: min(256, X.shape[0])])))
+    values = block.data if hasattr(block, "indptr") else block
+    with np.errstate(invalid="ignore"):
+        return bool(values.size and (values >= 0).all() and (values == np.rint(values)).all()
+                    and values.max() > 1)  # fmt: skip
 
 
 def gene_names(adata: AnnData) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from omicllm._core import checks
+from omicllm._core import checks, inputs
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -29,7 +29,7 @@ def by_gene(people: AnnData, key: str) -> np.ndarray:
         A layer with other values; a column without anybody in train.
     """
     if key in people.layers:
-        codes = people.layers[key]
+        codes = inputs.readable(people.layers[key])
         codes = np.asarray(codes.toarray() if hasattr(codes, "toarray") else codes)
         if not np.isin(codes, (TRAIN, VAL, TEST)).all():
             msg = f"layers[{key!r}] must hold 0 (train), 1 (validation) and 2 (test)."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
+from omicllm._core.inputs import rows_sparse
 from omicllm.codec import image, series, text
 
 if TYPE_CHECKING:
@@ -25,11 +26,7 @@ def row_pieces(instances: Any) -> Iterator[Any]:
     is a piece of its own.
     """
     if sparse.issparse(instances):
-        rows = sparse.csr_matrix(instances)
-        if not rows.has_canonical_format:
-            rows = rows.copy() if rows is instances else rows
-            rows.sum_duplicates()
-        yield from _cut(rows)
+        yield from _cut(rows_sparse(instances))
         return
     if isinstance(instances, np.ndarray) and instances.ndim == 2:
         yield from _cut(instances)

@@ -59,7 +59,8 @@ def levels(
         x = x.astype(np.float64)
     flat = np.ascontiguousarray(x).reshape(-1)
     out = np.empty(flat.shape, dtype=np.int16 if bits <= 13 else np.int32)
-    step = _fast if bits <= _FAST_BITS else _exact
+    # Beyond these, the scale of the fast steps leaves float32.
+    step = _fast if bits <= _FAST_BITS and 1e-30 < max_value < 1e30 else _exact
     for start in range(0, flat.size, _CHUNK):
         piece = slice(start, start + _CHUNK)
         step(flat[piece], out[piece], 1 << bits, mu, max_value, 0.5 * (rounding == "nearest"))
@@ -79,12 +80,17 @@ def _magnitude(x: np.ndarray, S: int, mu: float, M: float) -> np.ndarray:
 
 
 def _exact(x: np.ndarray, out: np.ndarray, S: int, mu: float, M: float, shift: float) -> None:
-    _refuse_nan(np.abs(x).max())
+    _refuse_nan(x.max())
     np.copysign(np.floor(_magnitude(x, S, mu, M) + shift), x, out=out, casting="unsafe")
 
 
+def _floating(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.float32 if x.dtype.itemsize <= 2 else np.float64)
+
+
 def _fast(x: np.ndarray, out: np.ndarray, S: int, mu: float, M: float, shift: float) -> None:
-    a = np.abs(x)
+    # Whole numbers have one value whose absolute value is not among them: -128 of int8.
+    a = np.abs(x if x.dtype.kind == "f" and x.dtype.itemsize > 2 else _floating(x))
     _refuse_nan(a.max())
     # Larger values are cut half a level above S: saturated ones then lie near no step.
     top = M * ((1 + mu) ** ((S + 0.5 - shift) / S) - 1) / mu

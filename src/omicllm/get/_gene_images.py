@@ -85,7 +85,7 @@ def images_on(
         block = X if columns is None else X[:, columns]
         block = block if len(grid.rows) == adata.n_obs else block[grid.rows]
     else:
-        chosen_rows = inputs.gene_major(X) if columns is None else _columns(X, columns)
+        chosen_rows = inputs.by_gene(adata, layer) if columns is None else _columns(X, columns)
         block = chosen_rows[grid.rows]
     return rasterise(block, grid.pixel, grid.shape, agg=grid.agg)
 

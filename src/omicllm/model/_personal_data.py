@@ -49,9 +49,7 @@ class PersonalTables:
         self, people: AnnData, layer: str | None, split_key: str, genes: np.ndarray, *,
         train_fraction: float = 1.0, seed: int = 0,
     ) -> None:  # fmt: skip
-        X = inputs.matrix(people, layer)
-        blocks = [b.toarray() if hasattr(b, "toarray") else b for _, b in inputs.row_blocks(X)]
-        y = np.concatenate(blocks).astype(np.float64)[:, genes]
+        y = inputs.dense_rows(people, layer)[:, genes]
         known = np.isfinite(y)
         part = parts.by_gene(people, split_key)[:, genes]
         self.y = np.where(known, y, np.nan)

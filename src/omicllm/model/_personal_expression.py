@@ -227,7 +227,7 @@ class PersonalExpression(PersonalTrain, PersonalPredict, OmicModel):
             Passed to scvi's registry.
         """
         arguments = cls._get_setup_method_args(layer=layer, split_key=split_key, cls=cls)
-        inputs.matrix(adata, layer)
+        inputs.stored(adata, layer)
         parts.by_gene(adata, split_key)
         fields = [LayerField("X", layer, is_count_data=False, correct_data_format=False)]
         manager = AnnDataManager(fields=fields, setup_method_args=arguments)

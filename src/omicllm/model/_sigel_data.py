@@ -98,7 +98,7 @@ class SIGELData(OmicModel):
             layer=layer, spatial_key=spatial_key, batch_key=batch_key, grid_key=grid_key,
             input=input, cls=cls,
         )  # fmt: skip
-        inputs.matrix(adata, layer)
+        inputs.stored(adata, layer)
         fields: list[Any] = [LayerField("X", layer, is_count_data=False, correct_data_format=False)]
         if batch_key is not None:
             inputs.sections(adata, batch_key)

@@ -158,7 +158,7 @@ class SIGELImputer(ImputerStore):
             Passed to scvi's registry.
         """
         arguments = cls._get_setup_method_args(layer=layer, cls=cls)
-        inputs.matrix(adata, layer)
+        inputs.stored(adata, layer)
         fields = [LayerField("X", layer, is_count_data=False, correct_data_format=False)]
         manager = AnnDataManager(fields=fields, setup_method_args=arguments)
         manager.register_fields(adata, **kwargs)

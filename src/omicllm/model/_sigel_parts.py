@@ -116,10 +116,10 @@ def images_and_pixels(
     adata: AnnData, setup: Mapping[str, Any], max_pixels: int
 ) -> tuple[ImageSet, np.ndarray]:
     """Gene images, and the row of each observation in them."""
-    X = inputs.gene_major(inputs.matrix(adata, setup["layer"]))
+    X = inputs.by_gene(adata, setup["layer"])
     inputs.check_expression(
         X, inputs.gene_names(adata), counts=setup["input"] == "counts", layer=setup["layer"],
-        layers=adata.layers,
+        source=adata, has_input=True,
     )  # fmt: skip
     key, batch_key = setup["grid_key"], setup["batch_key"]
     stored = key in adata.obsm and key in adata.uns

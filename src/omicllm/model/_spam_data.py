@@ -236,11 +236,11 @@ def read_counts(
         Negative, fractional or infinite values.
     """
     place = positions(list(genes), adata.var_names)
-    X = inputs.gene_major(inputs.matrix(adata, layer)).tocsr()
+    X = inputs.by_gene(adata, layer).tocsr()
     if rows is not None:
         X = X[rows]
     names = np.asarray(adata.var_names).astype(str)
-    inputs.check_expression(X.tocsc(), names, counts=True, layer=layer, layers=adata.layers)
+    inputs.check_expression(X.tocsc(), names, counts=True, layer=layer, source=adata)
     total = np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
     return Counts(X[:, place].toarray().astype(np.float32), total)
 
@@ -274,7 +274,7 @@ def joined(
         raise ValueError(msg)
     mine = counts.obs_names.get_indexer(both)
     theirs = pictures.obs_names.get_indexer(both)
-    X = inputs.gene_major(inputs.matrix(counts, layer)).tocsr()[mine]
+    X = inputs.by_gene(counts, layer).tocsr()[mine]
     obs = counts.obs.iloc[mine].copy()
     for column in pictures.obs.columns.difference(obs.columns):
         obs[column] = np.asarray(pictures.obs[column])[theirs]

@@ -124,7 +124,7 @@ class SPAMStore(OmicModel):
         patches = read_patches(adata, use_rep)
         encode = None if patches is None else (lambda p: np.zeros((len(p), 1)))
         read_tissue(adata, arguments["setup_args"], encode=encode)
-        inputs.matrix(adata, layer)
+        inputs.stored(adata, layer)
         fields = [LayerField("X", layer, is_count_data=False, correct_data_format=False)]
         manager = AnnDataManager(fields=fields, setup_method_args=arguments)
         manager.register_fields(adata, **kwargs)

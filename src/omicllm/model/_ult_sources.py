@@ -107,7 +107,7 @@ def _unchanged(block: Any) -> Any:
 
 def _in_rows(X: Any, back: np.ndarray, columns: Any, function: Any, shared: Any) -> Any:
     """As `_in_block`, for rows that are read in another order."""
-    block = sparse.csr_matrix(X) if sparse.issparse(X) else np.asarray(X)
+    block = inputs.rows_sparse(X) if sparse.issparse(X) else np.asarray(X)
     return _in_block(block[back], 0, columns, function, shared)
 
 

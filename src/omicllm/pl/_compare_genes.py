@@ -93,7 +93,7 @@ def compare_genes(
         source, batch_key=str(params["batch_key"]), spatial_key=str(params["spatial_key"])
     )
     grids = {g.name: g for g in section_grids(source, *made)}
-    X = inputs.gene_major(inputs.matrix(source, layer))
+    X = inputs.by_gene(source, layer)
     depth = np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
     scale = float(np.mean(depth))
     block = X[:, chosen].toarray()

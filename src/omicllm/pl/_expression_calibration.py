@@ -67,7 +67,7 @@ def expression_calibration(
     guess, low, high = (np.asarray(source.layers[n]) for n in (key, f"{key}_lower", f"{key}_upper"))
     rows = np.isfinite(guess).any(axis=1)
     columns = np.isfinite(guess[rows]).all(axis=0)
-    X = inputs.gene_major(inputs.matrix(source, layer)).tocsr()[np.flatnonzero(rows)]
+    X = inputs.by_gene(source, layer).tocsr()[np.flatnonzero(rows)]
     total = np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
     truth = log_normalised(X[:, np.flatnonzero(columns)].toarray(), total)
     guess, low, high = (v[np.ix_(rows, columns)] for v in (guess, low, high))

@@ -144,7 +144,7 @@ def _measured(
     """Measured log-normalised values (m, g), or None where there are no counts."""
     if layer is None and source.X is None:
         return None
-    X = inputs.gene_major(inputs.matrix(source, layer)).tocsr()[rows]
+    X = inputs.by_gene(source, layer).tocsr()[rows]
     total = np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
     return log_normalised(X[:, place].toarray(), total) if total.any() else None
 

@@ -89,7 +89,7 @@ def gene_heatmap(
     for name in names:
         if name not in labels.categories:
             raise checks.missing(name, f"adata.var[{column!r}]", labels.categories)
-    X = inputs.gene_major(inputs.matrix(source, layer))[grid.rows]
+    X = inputs.by_gene(source, layer)[grid.rows]
     depth = np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
     total = np.asarray(X.sum(axis=0), dtype=np.float64).ravel()
     weight = np.where(total > 0, 1.0 / np.maximum(total, 1e-12), 0.0)

@@ -149,7 +149,7 @@ def augment(
         np.asarray(source.obs_names)[used],
         counts=method in samplers.COUNT_SAMPLERS,
         layer=layer,
-        layers=source.layers,
+        source=source,
         method=method,
     )
     entropy = int(generator.integers(2**63))

@@ -61,12 +61,9 @@ def rows_of(X: Any, rows: np.ndarray) -> Any:
         back = np.argsort(np.argsort(rows, kind="stable"), kind="stable")
         out = out[back]
     else:
-        out = X[rows] if not sparse.issparse(X) else sparse.csr_matrix(X)[rows]
-    if sparse.issparse(out):
-        out = sparse.csr_matrix(out)
-        out.sum_duplicates()
-        return out
-    return np.asarray(out)
+        X = inputs.readable(X)
+        out = (X.tocsr() if sparse.issparse(X) else X)[rows]
+    return inputs.rows_sparse(out) if sparse.issparse(out) else np.asarray(out)
 
 
 def _kept(block: Any, start: int, keep: np.ndarray) -> Any:
@@ -74,7 +71,7 @@ def _kept(block: Any, start: int, keep: np.ndarray) -> Any:
 
 
 def check_values(
-    X: Any, names: np.ndarray, *, counts: bool, layer: str | None, layers: Any, method: str
+    X: Any, names: np.ndarray, *, counts: bool, layer: str | None, source: AnnData, method: str
 ) -> None:
     """Raise ValueError for NaN or infinite values, and for values that are no counts.
 
@@ -82,8 +79,9 @@ def check_values(
     """
     from scipy import sparse
 
-    where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    where = inputs.place(layer)
     values = X.data if sparse.issparse(X) else X
+    inputs.refuse_large(values, where)
     bad = ~np.isfinite(values)
     if bad.any():
         rows = names[_rows_with(X, bad)]
@@ -103,9 +101,8 @@ def check_values(
             msg = (
                 f"method={method!r} draws counts, but {where} holds {what} in {len(rows)} of "
                 f"{X.shape[0]} rows used ({checks.listed(rows, most=3)}), as log or scaled data "
-                f"do. Name the layer with counts with layer= (layers there: "
-                f"{checks.listed(layers)}), round expected counts, or use method='smote', 'vae' "
-                "or a crossover."
+                f"do. For counts, {inputs.where_counts(source, layer)}; or round expected counts, "
+                "or use method='smote', 'vae' or a crossover."
             )
             raise ValueError(msg)
 

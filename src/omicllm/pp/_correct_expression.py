@@ -84,9 +84,7 @@ def correct_expression(
         msg = f"pseudocount must be above 0, not {pseudocount!r}."
         raise ValueError(msg)
     names = inputs.gene_names(source)
-    X = inputs.matrix(source, layer)
-    blocks = [b.toarray() if hasattr(b, "toarray") else b for _, b in inputs.row_blocks(X)]
-    values = np.concatenate(blocks).astype(np.float64)
+    values = inputs.dense_rows(source, layer)
     bad = ~np.isfinite(values) | (values < 0)
     if bad.any():
         genes = names[bad.any(axis=0)]

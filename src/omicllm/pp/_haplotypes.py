@@ -202,8 +202,6 @@ class Haplotypes:
 def _alleles(
     source: AnnData, columns: np.ndarray, unphased: str, haploid: str
 ) -> consensus.Alleles:
-    from scipy import sparse
-
     layers = {}
     for name in ("hap1", "hap2", "unphased", "haploid"):
         if name not in source.layers:
@@ -214,8 +212,7 @@ def _alleles(
                 "which haplotype."
             )
             raise checks.missing(name, "geno.layers", source.layers, hint=hint)
-        layers[name] = sparse.csc_matrix(source.layers[name][:, columns])
-        layers[name].sort_indices()
+        layers[name] = inputs.columns(source.layers[name][:, columns])
     if haploid == "double":
         layers["hap2"] = second_haplotype(layers["hap1"], layers["hap2"], layers.get("haploid"))
     var = source.var.iloc[columns]
@@ -237,7 +234,7 @@ def _refuse_unphased(
             here = alleles[window.chrom]
             inside.update(at[window.chrom][here.order[here.touching(window.start, window.end)]])
     columns = np.array(sorted(inside), dtype=np.int64)
-    flags = source.layers["unphased"][:, columns]
+    flags = inputs.columns(source.layers["unphased"][:, columns])
     n = int((flags != 0).sum())
     if n:
         variants = int((np.asarray((flags != 0).sum(axis=0)).ravel() > 0).sum())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -76,19 +76,18 @@ def standardize(
     Synthetic rows that are marked ``"train"`` are fitted on like the others.
     """
     source = inputs.resolve(adata, mod)
-    X = inputs.matrix(source, layer)
-    names = np.asarray(source.obs_names)
+    shape = inputs.stored(source, layer).shape
     root = key_added or ROOT
     n_fit = 0
     if reference is not None:
         mean, scale = _from_reference(source, reference, root)
     else:
         rows = _fit_rows(source, fit_on, split_key)
-        chosen = (block[rows[i : i + len(block)]] for i, block in _dense(X, names, layer))
+        chosen = (block[rows[i : i + len(block)]] for i, block in _dense(source, layer))
         n_fit, mean, variance = scaling.moments(chosen, source.n_vars)
         scale = scaling.scales(mean, variance)
-    out = np.empty(X.shape, dtype=np.float32)
-    for start, block in _dense(X, names, layer):
+    out = np.empty(shape, dtype=np.float32)
+    for start, block in _dense(source, layer):
         out[start : start + len(block)] = (block - mean) / scale
     result = results.Result(
         "pp.standardize",
@@ -105,11 +104,12 @@ def standardize(
     return results.write(adata, result, mod=mod, copy=copy)
 
 
-def _dense(X: Any, names: np.ndarray, layer: str | None) -> Iterator[tuple[int, np.ndarray]]:
+def _dense(source: AnnData, layer: str | None) -> Iterator[tuple[int, np.ndarray]]:
     """Blocks of rows in float64, checked."""
-    for start, block in inputs.row_blocks(X):
+    names = np.asarray(source.obs_names)
+    for start, block in inputs.row_blocks(inputs.matrix(source, layer)):
         own = names[start : start + block.shape[0]]
-        _cohort.check_values(block, own, counts=False, layer=layer, layers=(), method="")
+        _cohort.check_values(block, own, counts=False, layer=layer, source=source, method="")
         dense = block.toarray() if hasattr(block, "toarray") else block
         yield start, np.asarray(dense, dtype=np.float64)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
+from omicllm._core import inputs
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -41,7 +43,7 @@ def rasterise(
     count = np.bincount(pixel, minlength=n_pixels)
     alone = count.max(initial=0) <= 1
     if sparse.issparse(X):
-        X = sparse.csc_matrix(X)
+        X = inputs.columns(X)
         # int32 halves the index traffic; a block of images of 2**31 pixels would be 8 GiB.
         dtype: Any = np.int32 if images.size < 2**31 else np.int64
         flat = np.repeat(np.arange(n_genes, dtype=dtype) * dtype(n_pixels), np.diff(X.indptr))

@@ -217,9 +217,6 @@ def _group(
     block = in_memory(block)
     if check is not None:
         check(block, start)
-    if sparse.issparse(block) and not block.has_canonical_format:
-        block = block.copy()
-        block.sum_duplicates()
     n, m = block.shape
     n_sections = len(layout.weight)
     index, power = np.zeros((n_sections, m)), np.zeros((n_sections, 7, m))

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from omicllm._core.inputs import rows_sparse
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -40,8 +42,8 @@ def project_rows(block: Any, totals: np.ndarray, target: float, vectors: np.ndar
 
     counted = vectors.any(axis=1).astype(np.float64)
     if sparse.issparse(block):
-        weight = sparse.csr_matrix(block, dtype=np.float64, copy=True)
-        weight.sum_duplicates()  # the logarithm is of the whole value
+        # The logarithm is of the whole value.
+        weight = sparse.csr_matrix(rows_sparse(block), dtype=np.float64)
         if np.isfinite(totals).all():
             factor = target / np.where(totals > 0, totals, 1.0)
             weight.data = np.log1p(weight.data * np.repeat(factor, np.diff(weight.indptr)))

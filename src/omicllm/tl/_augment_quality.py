@@ -123,7 +123,12 @@ def augment_quality(
     X = inputs.matrix(source, layer)
     real = _cohort.rows_of(X, train)
     _cohort.check_values(
-        real, np.asarray(source.obs_names)[train], counts=False, layer=layer, layers=(), method=""
+        real,
+        np.asarray(source.obs_names)[train],
+        counts=False,
+        layer=layer,
+        source=source,
+        method="",
     )
     judge = _Judge(real, codes[train], n_genes, copy_ratio)
     judge.test = judge.prepared(_cohort.rows_of(X, test))[1] if len(test) else None

@@ -128,8 +128,8 @@ def compare_genes(
             "one section per condition: too few for a test over sections. p values come from "
             "spatial blocks and do not cover variation between sections of one condition."
         )
-    X = inputs.gene_major(inputs.matrix(source, layer))
-    inputs.check_expression(X, names, counts=True, layer=layer, layers=source.layers)
+    X = inputs.by_gene(source, layer)
+    inputs.check_expression(X, names, counts=True, layer=layer, source=source)
     members = [np.flatnonzero(codes == s) for s in range(len(sections))]
     genes = _testable(X, members, min_count if by_section else 2 * min_count)
     X = X[:, genes].tocsr()

@@ -73,8 +73,10 @@ def expression(
     names = inputs.gene_names(adata)
     chosen = None if genes is None else np.unique(positions(genes, names))
     clusters, scores, source = _from_var(adata, gene_key)
-    X = inputs.gene_major(inputs.matrix(adata, layer))
-    inputs.check_expression(X, names, counts=kind == "counts", layer=layer, layers=adata.layers)
+    X = inputs.by_gene(adata, layer)
+    inputs.check_expression(
+        X, names, counts=kind == "counts", layer=layer, source=adata, has_input=True
+    )
     n = X.shape[0]
     weights = np.ones(n)
     if kind == "counts":

@@ -195,10 +195,7 @@ def _predictions(source: AnnData, pred: Any, names: np.ndarray) -> pd.DataFrame:
     """Predictions as a frame (n_obs, genes)."""
     if isinstance(pred, str):
         if pred in source.layers:
-            layer = source.layers[pred]
-            blocks = [np.asarray(b.toarray() if hasattr(b, "toarray") else b)
-                      for _, b in inputs.row_blocks(layer)]  # fmt: skip
-            return pd.DataFrame(np.concatenate(blocks), columns=names)
+            return pd.DataFrame(inputs.dense_rows(source, pred), columns=names)
         if pred not in source.obsm:
             there = [*source.layers, *source.obsm]
             raise checks.missing(
@@ -234,7 +231,7 @@ def _predictions(source: AnnData, pred: Any, names: np.ndarray) -> pd.DataFrame:
 
 def _kind(source: AnnData, truth: str | None, guess: np.ndarray) -> Literal["counts", "values"]:
     """Whether the truth is counts to be scaled, or values on the scale of the prediction."""
-    X = inputs.gene_major(inputs.matrix(source, truth))
+    X = inputs.by_gene(source, truth)
     whole = bool(np.all(X.data == np.rint(X.data)) and np.all(X.data >= 0))
     known = guess[np.isfinite(guess)]
     return "counts" if whole and np.any(known != np.rint(known)) else "values"

@@ -91,10 +91,10 @@ def evaluate_personal(
         msg = f"Nobody is in the test part of {split_key!r}."
         raise ValueError(msg)
     classes = _classes(source, class_key, part)
-    truth = _dense(inputs.matrix(source, layer))
+    truth = inputs.dense_rows(source, layer)
     rows: list[tuple[Any, ...]] = []
     for name in names:
-        P = _dense(inputs.matrix(source, name))
+        P = inputs.dense_rows(source, name)
         for g in np.flatnonzero((part == parts.TEST).any(axis=0)):
             test = part[:, g] == parts.TEST
             pearson, spearman, n = agreement(P[test, g], truth[test, g])
@@ -140,8 +140,3 @@ def _classes(source: AnnData, key: str | None, part: np.ndarray) -> np.ndarray:
     if key not in var:
         raise checks.missing(key, "adata.var", var, hint="Name a column with class_key=.")
     return np.asarray(var[key].astype(str))
-
-
-def _dense(X: Any) -> np.ndarray:
-    blocks = [b.toarray() if hasattr(b, "toarray") else b for _, b in inputs.row_blocks(X)]
-    return np.concatenate(blocks).astype(np.float64)

@@ -158,8 +158,10 @@ def gene_functions(
         instead="Leave out genes, or pool observations: the images of all genes are dense.",
     )
     generator = rngs.generator(rng)
-    X = inputs.gene_major(inputs.matrix(source, layer))
-    inputs.check_expression(X, names, counts=input == "counts", layer=layer, layers=source.layers)
+    X = inputs.by_gene(source, layer)
+    inputs.check_expression(
+        X, names, counts=input == "counts", layer=layer, source=source, has_input=True
+    )
     total = np.asarray(X.sum(axis=0), dtype=np.float64).ravel()[universe]
     labels, codes = _clusters(source.var[column], universe)
     n_bins = max(1, min(n_bins, len(universe) // _GENES_PER_BIN))

@@ -157,8 +157,10 @@ def gene_interactions(
         msg = "The bootstraps of a network need counts: name their layer with layer=."
         raise ValueError(msg)
     generator = rngs.generator(rng)
-    X = inputs.gene_major(inputs.matrix(source, layer))
-    inputs.check_expression(X, names, counts=input == "counts", layer=layer, layers=source.layers)
+    X = inputs.by_gene(source, layer)
+    inputs.check_expression(
+        X, names, counts=input == "counts", layer=layer, source=source, has_input=True
+    )
     total = np.asarray(X.sum(axis=0), dtype=np.float64).ravel()
     extra: dict[str, Any] = {}
     if known is not None:

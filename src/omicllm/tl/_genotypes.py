@@ -30,8 +30,8 @@ def calls_of(variants: AnnData, rows: np.ndarray | None = None) -> Calls:
         Numbers of the people, in the order wanted.
     """
     names = [n for n in ("hap1", "hap2", "haploid") if n in variants.layers]
-    read = {n: inputs.gene_major(variants.layers[n]) for n in names}
-    read["X"] = inputs.gene_major(variants.X)
+    read = {n: inputs.by_gene(variants, n) for n in names}
+    read["X"] = inputs.by_gene(variants)
     if rows is not None:
         read = {name: values.tocsr()[rows].tocsc() for name, values in read.items()}
     return Calls(read["X"], read.get("hap1"), read.get("hap2"), read.get("haploid"))

@@ -41,7 +41,7 @@ def spatial_graph(
         When there are no more observations than neighbours.
     """
     if connectivity_key in adata.obsp:
-        graph = sparse.csr_matrix(adata.obsp[connectivity_key])
+        graph = inputs.rows_sparse(adata.obsp[connectivity_key])
     elif connectivity_key != "spatial_connectivities":
         raise checks.missing(
             connectivity_key,

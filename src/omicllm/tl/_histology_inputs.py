@@ -60,7 +60,9 @@ def rgb_columns(adata: AnnData, use_rep: str) -> list[int] | None:
     return [names.index(w) for w in wanted] if set(wanted) <= set(names) else None
 
 
-def expression(adata: AnnData, layer: str | None, how: str) -> sparse.csr_matrix:
+def expression(
+    adata: AnnData, layer: str | None, how: str, *, has_input: bool = True
+) -> sparse.csr_matrix:
     """Expression (n_obs, n_vars) on the scale log(1 + 10,000 x share of the profile).
 
     Parameters
@@ -69,15 +71,17 @@ def expression(adata: AnnData, layer: str | None, how: str) -> sparse.csr_matrix
         Layer instead of X.
     how
         ``"counts"``; or ``"values"``, which are taken as they are.
+    has_input
+        The caller has ``input="values"`` to offer.
     """
-    X = inputs.gene_major(inputs.matrix(adata, layer))
+    X = inputs.by_gene(adata, layer)
     names = np.asarray(adata.var_names).astype(str)
     if how == "values":
         if not np.isfinite(X.data).all():
             msg = "Expression holds NaN or infinite values."
             raise ValueError(msg)
         return X.tocsr()
-    inputs.check_expression(X, names, counts=True, layer=layer, layers=adata.layers)
+    inputs.check_expression(X, names, counts=True, layer=layer, source=adata, has_input=has_input)
     X = X.tocsr().astype(np.float64)
     total = np.asarray(X.sum(axis=1)).ravel()
     X.data *= np.repeat(TARGET_SUM / np.maximum(total, 1.0), np.diff(X.indptr))

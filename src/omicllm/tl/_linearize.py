@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from scipy import sparse
 
 from omicllm._core import checks, docs, inputs, results
 from omicllm._core.log import logger
@@ -72,7 +71,7 @@ def linearize(
     """
     checks.one_of("haploid", haploid, HAPLOID)
     people, variants = inputs.resolve(mdata, rna), inputs.resolve(mdata, geno)
-    network = inputs.matrix(people, prediction)
+    inputs.stored(people, prediction)
     if effects_key not in variants.varm or "genes" not in variants.uns.get(effects_key, {}):
         hint = "Make them with ol.tl.variant_effects(mdata, model=...)."
         raise checks.missing(effects_key, "geno.varm", variants.varm, hint=hint)
@@ -86,15 +85,13 @@ def linearize(
         raise ValueError(msg)
     genes = [str(g) for g in variants.uns[effects_key]["genes"]]
     column = people.var_names.astype(str).get_indexer(genes)
-    W = sparse.csc_matrix(variants.varm[effects_key])
+    W = inputs.columns(variants.varm[effects_key])
     used = np.flatnonzero(np.diff(W.tocsr().indptr))
     dosage = calls_of(variants, at).dosage(haploid)[:, used]
     total = np.asarray((dosage @ W[used]).todense(), dtype=np.float32) / 2
     P = np.full(people.shape, np.nan, dtype=np.float32)
     P[:, column[column >= 0]] = total[:, column >= 0]
-    predicted = np.concatenate(
-        [b.toarray() if hasattr(b, "toarray") else b for _, b in inputs.row_blocks(network)]
-    )
+    predicted = inputs.dense_rows(people, prediction)
     r = np.full(people.n_vars, np.nan, dtype=np.float32)
     for g in column[column >= 0]:
         r[g] = agreement(P[:, g], predicted[:, g])[0]

@@ -210,8 +210,10 @@ def _by_encoder(
     grids = section_grids(source, position, arrays)
     members = design.regions(source, asked["groupby"], asked["region"], asked["levels"])
     template = design.template(source, grids, position, members, asked)
-    X = inputs.gene_major(inputs.matrix(source, layer))
-    inputs.check_expression(X, names, counts=input == "counts", layer=layer, layers=source.layers)
+    X = inputs.by_gene(source, layer)
+    inputs.check_expression(
+        X, names, counts=input == "counts", layer=layer, source=source, has_input=True
+    )
     levels = asked["levels"]
     query = None
     if levels is not None:

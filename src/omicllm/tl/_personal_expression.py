@@ -164,7 +164,7 @@ def personal_expression(
         raise ValueError(msg)
     people = inputs.resolve(mdata, rna)
     inputs.resolve(mdata, geno)
-    inputs.matrix(people, layer)
+    inputs.stored(people, layer)
     part = parts.by_gene(people, split_key)
     from omicllm.model._base import shell
     from omicllm.model._personal_expression import PersonalExpression
@@ -242,9 +242,8 @@ def _lent(people: AnnData, layer: str | None, part: np.ndarray) -> AnnData:
     import anndata
 
     obs, var = (pd.DataFrame(index=names) for names in (people.obs_names, people.var_names))
-    X = inputs.matrix(people, layer)
-    blocks = [b.toarray() if hasattr(b, "toarray") else b for _, b in inputs.row_blocks(X)]
-    out = anndata.AnnData(np.concatenate(blocks).astype(np.float32), obs=obs, var=var)
+    X = inputs.dense_rows(people, layer).astype(np.float32)
+    out = anndata.AnnData(X, obs=obs, var=var)
     # People outside all parts never train, validate or test.
     out.layers["split"] = np.where(part == parts.OUT, parts.TEST, part).astype(np.int8)
     return out
@@ -288,9 +287,7 @@ def _scores(
     baseline: str | None, linear: np.ndarray | None, at: np.ndarray,
 ) -> tuple[list[np.ndarray], pd.DataFrame]:  # fmt: skip
     """Correlations over test people of network and linear model, and their means."""
-    X = inputs.matrix(people, layer)
-    blocks = [b.toarray() if hasattr(b, "toarray") else b for _, b in inputs.row_blocks(X)]
-    truth = np.concatenate(blocks)
+    truth = inputs.dense_rows(people, layer)
     pearson, rows = [], []
     genes = np.asarray(people.var_names.astype(str))
     for name, predicted in ((strategy, P), (baseline, linear)):

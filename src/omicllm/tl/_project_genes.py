@@ -89,7 +89,7 @@ def project_genes(
         msg = f"No gene has a vector in adata.varm[{use_varm!r}]."
         raise ValueError(msg)
     X = inputs.matrix(source, layer)
-    where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    where = inputs.place(layer)
     logger.info("projecting %d observations, %s, in blocks", source.n_obs, inputs.storage(X))
     vectors = np.where(has[:, None], Z, 0.0).astype(np.float64)
     F, used = projected(lambda: _checked(X, where), source.n_obs, vectors, normalize=normalize)
@@ -112,6 +112,7 @@ def _checked(X: Any, where: str) -> Iterator[tuple[int, Any]]:
     """Blocks of rows, none with negative or missing values."""
     for start, block in inputs.row_blocks(X):
         values = block.data if hasattr(block, "indptr") else block
+        inputs.refuse_large(values, where)
         if not np.isfinite(values).all() or (values < 0).any():
             msg = f"{where} holds negative, NaN or infinite values; counts are expected."
             raise ValueError(msg)

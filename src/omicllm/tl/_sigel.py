@@ -145,8 +145,10 @@ def sigel(
         position, arrays = np.asarray(source.obsm[grid_key]), source.uns[grid_key]
     else:
         made = position, arrays = make_grid(source, **options)
-    X = inputs.gene_major(inputs.matrix(source, layer))
-    inputs.check_expression(X, names, counts=input == "counts", layer=layer, layers=source.layers)
+    X = inputs.by_gene(source, layer)
+    inputs.check_expression(
+        X, names, counts=input == "counts", layer=layer, source=source, has_input=True
+    )
     folder = None
     if model is not None and not isinstance(model, SIGEL):
         folder, model = str(model), SIGEL.load(model)

@@ -129,7 +129,7 @@ def spam(
     checks.one_of("pretrain", pretrain, (None, "joint", "image-gene", "image-space"))
     checks.whole_number("max_epochs", max_epochs, at_least=0)
     X = shared.image_features(source, use_rep)
-    measured = shared.expression(source, layer, "counts")
+    measured = shared.expression(source, layer, "counts", has_input=False)
     sections = shared.labels(
         source, section_key, ("section", "library_id", "sample"), "section_key"
     )

@@ -35,7 +35,7 @@ def lend(source: AnnData, *, use_rep: str, layer: str | None, spatial_key: str) 
 
     X = None
     if layer is not None or source.X is not None:
-        X = inputs.gene_major(inputs.matrix(source, layer)).tocsr()
+        X = inputs.by_gene(source, layer).tocsr()
     names = [str(v) for v in source.var_names]
     obs = pd.DataFrame({c: np.asarray(source.obs[c]) for c in source.obs.columns},
                        index=[str(v) for v in source.obs_names])  # fmt: skip

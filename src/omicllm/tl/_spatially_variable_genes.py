@@ -180,7 +180,7 @@ def moran_of(
     sections: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Moran's I and p of every gene of a matrix in any storage."""
-    where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    where = inputs.place(layer)
 
     def check(part: Any, start: int) -> None:
         bad = not_finite(part)
@@ -190,6 +190,7 @@ def moran_of(
                 f"{checks.listed(names[start + bad], most=3)}. Fill or drop them first."
             )
             raise ValueError(msg)
+        inputs.refuse_large(part.data if hasattr(part, "indptr") else part, where)
 
     return morans_i(
         gene_groups(X), X.shape[1], graph, sections=sections, n_jobs=n_jobs, rng=rng, check=check

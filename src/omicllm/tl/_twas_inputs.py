@@ -146,9 +146,7 @@ def read_cohort(
             "%d people in %r have no expression and are not used", variants.n_obs - people.n_obs,
             geno,
         )  # fmt: skip
-    X = inputs.matrix(people, layer)
-    blocks = [b.toarray() if hasattr(b, "toarray") else b for _, b in inputs.row_blocks(X)]
-    Y = np.concatenate(blocks).astype(np.float64)
+    Y = inputs.dense_rows(people, layer)
     Y[np.isinf(Y)] = np.nan
     known = np.isfinite(Y)
     if not training and split_key not in people.layers and split_key not in people.obs:
@@ -169,7 +167,7 @@ def read_cohort(
         ref, alt = _texts(variants, "ref"), _texts(variants, "alt")
         usable = np.array([len(r) == 1 and len(a) == 1 for r, a in zip(ref, alt, strict=True)])
         usable &= alt != "*"
-    lazy = is_lazy(X) or is_lazy(variants.X)
+    lazy = is_lazy(inputs.stored(people, layer)) or is_lazy(variants.X)
     calls = calls_of(variants, row)
     genotypes = Genotypes(calls, usable, orders, haploid=haploid, lazy=lazy)
     return Cohort(Y, train, test, genes), genotypes

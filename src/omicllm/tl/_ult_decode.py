@@ -193,7 +193,7 @@ def _profile_quality(found: Stored, layer: str | None) -> tuple[dict[str, Any], 
     for start, block in inputs.row_blocks(X, rows=step):
         rows = slice(start, start + block.shape[0])
         dense = block.toarray() if sparse.issparse(block) else block
-        x = dense.astype(np.float64)
+        x = dense.astype(np.float64, order="C")  # means are then equal to the last bit
         decoded = found.codec.decode(found.strings[rows].tolist())[""][:, order]
         squared[rows] = ((x - decoded) ** 2).mean(axis=1)
         clipped = np.clip(x, -peak, peak)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-from scipy import sparse, stats
+from scipy import stats
 
 from omicllm._core import checks, docs, inputs, results
 from omicllm._core.log import logger, progress
@@ -89,11 +89,11 @@ def variant_drivers(
     people, variants = inputs.resolve(mdata, rna), inputs.resolve(mdata, geno)
     checks.share("min_gain", min_gain)
     checks.share("alpha", alpha)
-    layer = inputs.matrix(people, prediction)
+    inputs.stored(people, prediction)
     if effects_key not in variants.varm:
         hint = "Make them with ol.tl.variant_effects or ol.tl.twas."
         raise checks.missing(effects_key, "geno.varm", variants.varm, hint=hint)
-    W = sparse.csc_matrix(variants.varm[effects_key])
+    W = inputs.columns(variants.varm[effects_key])
     genes = genes_of_columns(variants, effects_key, W.shape[1])
     at = variants.obs_names.get_indexer(people.obs_names)
     if (at < 0).any():
@@ -102,9 +102,7 @@ def variant_drivers(
     column = people.var_names.astype(str).get_indexer(genes)
     calls = calls_of(variants, at)
     dosage = calls.dosage(haploid)
-    predicted = np.concatenate(
-        [b.toarray() if hasattr(b, "toarray") else b for _, b in inputs.row_blocks(layer)]
-    ).astype(np.float64)
+    predicted = inputs.dense_rows(people, prediction)
     af = calls.frequency()
     names = np.asarray(variants.var_names.astype(str))
     rows: list[tuple[Any, ...]] = []

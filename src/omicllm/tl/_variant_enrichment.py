@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from omicllm._core import checks, docs, inputs, results
 from omicllm._core import rng as rngs
@@ -186,7 +185,7 @@ def _ranked(
         if key not in variants.varm:
             hint = "Make them with ol.tl.variant_effects or ol.tl.twas."
             raise checks.missing(key, "geno.varm", variants.varm, hint=hint)
-        W = sparse.csc_matrix(variants.varm[key])
+        W = inputs.columns(variants.varm[key])
         genes = genes_of_columns(variants, key, W.shape[1])
         out[key] = {}
         for g, gene in enumerate(genes):
