@@ -133,3 +133,207 @@ def test_index_that_does_not_fit(tmp_path):
     index.write_text("nothing\n")
     with pytest.raises(ValueError, match="no FASTA index"):
         ol.io.Genome(path)
+
+
+STRANDS = {
+    "+": ("+", "plus", 1, 1.0, "1", "Forward", np.int8(1)),
+    "-": ("-", "minus", -1, -1.0, "-1", "REVERSE", np.int64(-1)),
+}
+
+
+@pytest.mark.parametrize("reader", ["fetch", "tokens"])
+def test_words_for_strands(tmp_path, reader):
+    genome = ol.io.Genome(write_fasta(tmp_path / "a.fa", {"a": "AACGTTTG"}))
+    read = getattr(genome, reader)
+    for strand, text in (("+", "AACG"), ("-", "CGTT")):
+        for word in STRANDS[strand]:
+            found = read("a", 0, 4, strand=word)
+            assert (found if reader == "fetch" else tokens.decode(found)) == text, word
+    for word in (".", None, "", "x", "+-", True, 2, 0, float("nan"), b"-"):
+        with pytest.raises(ValueError, match="Strands must be"):
+            read("a", 0, 4, strand=word)
+
+
+def test_positions_are_whole(tmp_path):
+    genome = ol.io.Genome(write_fasta(tmp_path / "a.fa", {"a": "AACGTTTG"}))
+    assert genome.fetch("a", 1.0, np.int32(4)) == "ACG"
+    for start, end in ((0.7, 4.9), (0, 4.5), ("x", 4), (0, None), (0, float("nan")), (True, 4)):
+        with pytest.raises(ValueError, match="must be a whole number of bases"):
+            genome.fetch("a", start, end)
+
+
+ODD = {"blank": " ", "digit": "7", "NUL": "\0", "tab": "\t", "dot": ".", "latin": "\xe9"}
+
+
+@pytest.mark.parametrize("packed", ["plain", "gzip"])
+@pytest.mark.parametrize("kind", ODD)
+def test_lines_of_anything_but_letters(tmp_path, kind, packed):
+    """Named by line without an index, and by place with one; other windows are read."""
+    text = f">a\nACGT\nAC{ODD[kind]}T\nAC\n".encode("latin-1")
+    path = tmp_path / ("a.fa" if packed == "plain" else "a.fa.gz")
+    path.write_bytes(text if packed == "plain" else gzip.compress(text))
+    with pytest.raises(ValueError, match=f"{path.name}, line 3: holds "):
+        ol.io.Genome(path)
+    (tmp_path / f"{path.name}.fai").write_text("a\t10\t3\t4\t5\n")
+    genome = ol.io.Genome(path)
+    assert genome.fetch("a", 0, 4) == "ACGT" and genome.fetch("a", 8, 10) == "AC"
+    for read in (genome.fetch, genome.tokens):
+        with pytest.raises(ValueError, match=f"{path.name} holds .* at a:6"):
+            read("a", 4, 8)
+
+
+def write_index(path):
+    """The index that fits a file, written beside it."""
+    contigs = ol.io.Genome(path)._contigs
+    index = path.with_name(path.name + ".fai")
+    index.write_text("".join("\t".join(map(str, (n, *c))) + "\n" for n, c in contigs.items()))
+    return index
+
+
+STALE = {
+    "a base more": (">a\nAACGTACGT\nACG\n>b\nTTTT\n", True),
+    "a base less": (">a\nCGTACGT\nACG\n>b\nTTTT\n", True),
+    "other lines": (">a\nACGTACG\nTACG\n>b\nTTTT\n", True),
+    "other names": (">c\nACGTACGT\nACG\n>b\nTTTT\n", True),
+    "exchanged names": (">b\nACGTACGT\nACG\n>a\nTTTT\n", True),
+    "more at the end": (">a\nACGTACGT\nACG\n>b\nTTTTT\n", True),
+    "less at the end": (">a\nACGTACGT\nACG\n>b\nTTT\n", True),
+    "a contig more": (">a\nACGTACGT\nACG\n>b\nTTTT\n>c\nA\n", False),
+    "other bases": (">a\nTTTTACGT\nACG\n>b\nCCCC\n", None),
+}
+
+
+@pytest.mark.parametrize("newer", ["fasta", "index"])
+@pytest.mark.parametrize("kind", STALE)
+def test_stale_index(tmp_path, kind, newer):
+    import os
+
+    path = tmp_path / "a.fa"
+    path.write_text(">a\nACGTACGT\nACG\n>b\nTTTT\n")
+    index = write_index(path)
+    text, always = STALE[kind]
+    path.write_text(text)
+    now = path.stat().st_mtime
+    os.utime(index, (now - 9, now - 9) if newer == "fasta" else (now + 9, now + 9))
+    if always or (always is False and newer == "fasta"):
+        with pytest.raises(ValueError, match="a.fa.fai does not fit a.fa|truncated: a.fa.fai"):
+            ol.io.Genome(path)
+    else:
+        assert ol.io.Genome(path).fetch("a", 0, 4) == text[3:7]
+
+
+def test_bom_empty_contigs_and_blank_lines(tmp_path, caplog):
+    path = tmp_path / "a.fa"
+    path.write_bytes(b"\xef\xbb\xbf>a\nACGT\nAC\n>b\nTT\n")
+    assert ol.io.Genome(path).fetch("a", 2, 6) == "GTAC"
+    index = write_index(path)
+    index.write_text(index.read_text() + "\n\n")
+    genome = ol.io.Genome(path)
+    assert genome.fetch("b", 0, 2) == "TT" and genome.contigs == ["a", "b"]
+    index.unlink()
+    for end in ("", "\n"):
+        path.write_text(">a\nACGT\n>b" + end)
+        caplog.clear()
+        genome = ol.io.Genome(path)
+        assert genome.lengths == {"a": 4, "b": 0} and genome.fetch("a", 0, 4) == "ACGT"
+        assert "1 contigs have a header and no bases ('b')" in caplog.text
+        with pytest.raises(ValueError, match="b, which has 0 bases"):
+            genome.fetch("b", 0, 1)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a\t-4\t3\t4\t5",
+        "a\t4\t-3\t4\t5",
+        "a\t4\t3\t0\t5",
+        "a\t4\t3\t4\t3",
+        "a\t4\t0\t4\t5",
+        "a\t4\t3\t-4\t5",
+        "a\t4\t3",
+        "a\tx\t3\t4\t5",
+        "a\t4.5\t3\t4\t5",
+    ],
+)
+def test_indices_with_impossible_numbers(tmp_path, line):
+    path = tmp_path / "a.fa"
+    path.write_text(">a\nACGT\n")
+    (tmp_path / "a.fa.fai").write_text(line + "\n")
+    with pytest.raises(ValueError, match="a.fa.fai is no FASTA index: 'a"):
+        ol.io.Genome(path)
+    (tmp_path / "a.fa.fai").write_text("a\t4\t3\t4\t5\n" * 2)
+    with pytest.raises(ValueError, match="no FASTA index"):
+        ol.io.Genome(path)
+
+
+DAMAGE = {  # bytes of a bgzip block, from its beginning or (below 0) from its end
+    "CRC": (-8, b"\1\2\3\4"),
+    "ISIZE": (-4, b"\1\0\0\0"),
+    "huge ISIZE": (-4, b"\xff\xff\xff\x7f"),
+    "BSIZE 0": (16, b"\0\0"),
+    "BSIZE 1": (16, b"\1\0"),
+    "data": (30, b"\xff\xff\xff\xff"),
+    "magic": (0, b"\x1f\x8b\x08\x00"),
+}
+
+
+@installed("pysam")
+@pytest.mark.parametrize("indexed", [False, True])
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damaged_bgzip(tmp_path, kind, indexed):
+    import pysam
+
+    rng = np.random.default_rng(0)
+    bases = "".join(rng.choice(list("ACGT"), 150_000))
+    plain = write_fasta(tmp_path / "a.fa", {"x": bases}, width=61)
+    path = tmp_path / "a.fa.gz"
+    pysam.tabix_compress(str(plain), str(path))
+    if indexed:
+        write_index(path)
+    whole = bytearray(path.read_bytes())
+    first = int.from_bytes(whole[16:18], "little") + 1
+    second = first + int.from_bytes(whole[first + 16 : first + 18], "little") + 1
+    at, new = DAMAGE[kind]
+    at = second + at if at < 0 else first + at
+    whole[at : at + len(new)] = new
+    path.write_bytes(whole)
+    if indexed:  # as old as the index: it is not read for comparison
+        index = tmp_path / "a.fa.gz.fai"
+        index.touch()
+    with pytest.raises(ValueError, match="a.fa.gz is (damaged|truncated)|a.fa.gz.fai") as error:
+        ol.io.Genome(path).fetch("x", 70_000, 120_000)
+    assert "etch it again" in str(error.value) or "ndex it again" in str(error.value)
+
+
+def test_gzip_bombs_are_not_unpacked(tmp_path, monkeypatch):
+    from omicllm.genome import fasta
+
+    monkeypatch.setattr(fasta, "_LEAST_LIMIT", 1 << 16)
+    path = tmp_path / "a.fa.gz"
+    path.write_bytes(gzip.compress(b">a\n" + b"N" * 40_000_000))
+    assert path.stat().st_size * 100 < 40_000_000
+    with pytest.raises(ValueError, match="a.fa.gz unpacks to more than 100 times .* bgzip"):
+        ol.io.Genome(path)
+    path.write_bytes(gzip.compress(b">a\n" + b"N" * 50_000))
+    assert ol.io.Genome(path).lengths == {"a": 50_000}
+
+
+@pytest.mark.parametrize("strand", ["+", "-"])
+def test_windows_past_the_ends_are_padded_when_asked(tmp_path, strand):
+    path = write_fasta(tmp_path / "a.fa", {"a": "ACGTACGTAC"}, width=4)
+    genome = ol.io.Genome(path, outside="pad")
+    whole = "NNNNN" + "ACGTACGTAC" + "NNNNN"
+    complement = str.maketrans("ACGT", "TGCA")
+    for start in range(-5, 10):
+        for end in range(max(start, 0) + 1, 15):
+            wanted = whole[start + 5 : end + 5]
+            wanted = wanted if strand == "+" else wanted.translate(complement)[::-1]
+            assert genome.fetch("a", start, end, strand=strand) == wanted
+            assert tokens.decode(genome.tokens("a", start, end, strand=strand)) == wanted
+    for start, end in ((-5, 0), (10, 12), (4, 4)):
+        with pytest.raises(ValueError, match="does not reach into a, which has 10 bases"):
+            genome.fetch("a", start, end)
+    with pytest.raises(ValueError, match="does not lie inside a.*outside='pad'"):
+        ol.io.Genome(path).fetch("a", -1, 4)
+    with pytest.raises(ValueError, match="outside must be one of"):
+        ol.io.Genome(path, outside="N")

@@ -156,3 +156,77 @@ def test_copy_and_key_added(genome, tmp_path):
     ol.pp.attach_sequences(out, genome=genome, window_key="near", key_added="promoter")
     assert out.var["promoter"]["A"] == BASES[90:110]
     round_trip(out, tmp_path)
+
+
+PAST = GENES.assign(chrom=["c", "c", "d"], strand=["+", "-", "+"], tss=[101, 11, 90])
+
+
+def test_windows_past_the_ends_are_skipped(genome):
+    """Contigs of 300 and 100 bases: B begins before the first, C ends after the last."""
+    for given, left in ((genome, ["A"]), (None, ["A", "C"])):
+        adata = make(PAST)
+        ol.pp.gene_windows(adata, length=40, genome=given, missing="skip")
+        assert ol.get.gene_windows_df(adata).index.tolist() == left
+        gone = adata.var[~adata.var_names.isin(left)]
+        assert (gone[["window_start", "window_end"]] == -1).all(axis=None)
+        assert (gone["window_chrom"] == "").all()
+        ol.pp.attach_sequences(adata, genome=genome) if given else None
+    assert "sequence" not in adata.var
+    with pytest.raises(ValueError, match="windows of 2 genes reach past .*outside='pad'"):
+        ol.pp.gene_windows(make(PAST), length=40, genome=genome)
+    only = make(PAST.loc[["B", "C"]])
+    with pytest.raises(ValueError, match="windows of 2 genes reach past"):
+        ol.pp.gene_windows(only, length=40, genome=genome, missing="skip")
+
+
+def test_windows_past_the_ends_are_padded(genome):
+    padded = ol.io.Genome(genome.path, outside="pad")
+    adata = make(PAST)
+    ol.pp.gene_windows(adata, length=40, genome=padded)
+    assert adata.var["window_start"].tolist() == [80, -10, 69]
+    ol.pp.attach_sequences(adata, genome=padded)
+    whole = {c: "N" * 99 + padded.fetch(c, 0, n) + "N" * 99 for c, n in padded.lengths.items()}
+    for name, start in (("A", 80), ("B", -10), ("C", 69)):
+        chrom, strand = PAST.loc[name, ["chrom", "strand"]]
+        wanted = whole[chrom][start + 99 : start + 139]
+        if strand == "-":
+            wanted = wanted.translate(str.maketrans("ACGT", "TGCA"))[::-1]
+        assert adata.var.loc[name, "sequence"] == wanted
+    with pytest.raises(ValueError, match="does not lie inside"):
+        ol.pp.attach_sequences(adata, genome=genome)
+    far = make(PAST.assign(tss=[101, 150, 500]))
+    with pytest.raises(ValueError, match="windows of 1 genes reach past .*'C'"):
+        ol.pp.gene_windows(far, length=40, genome=padded)
+
+
+@pytest.mark.parametrize("where", ["var", "table", "windows"])
+def test_words_for_strands(genome, where):
+    words = {
+        "+": ["plus", 1, 1.0, "1", ".", None, np.nan, "+"],
+        "-": ["minus", -1, -1.0, "-1", "-"],
+    }
+    for strand, several in words.items():
+        for word in several:
+            table = pd.DataFrame(
+                {"chrom": ["c"], "tss": [101], "strand": [word], "start": [90], "end": [110]},
+                index=["A"],
+            )
+            if where == "windows":
+                adata = make(GENES.iloc[:1])
+                ol.pp.attach_sequences(adata, genome=genome, windows=table)
+                assert adata.var["sequence"].iloc[0] == genome.fetch("c", 90, 110, strand=strand)
+                continue
+            adata = make(table if where == "var" else GENES.iloc[:1])
+            ol.pp.gene_windows(adata, length=20, table=table if where == "table" else None)
+            assert adata.var["window_strand"].tolist() == [strand], word
+    bad = pd.DataFrame(
+        {"chrom": ["c"], "tss": [101.5], "strand": ["+"], "start": [90.5], "end": [110]},
+        index=["A"],
+    )
+    adata = make(bad if where == "var" else GENES.iloc[:1])
+    with pytest.raises(ValueError, match="whole number"):
+        {
+            "windows": lambda: ol.pp.attach_sequences(adata, genome=genome, windows=bad),
+            "table": lambda: ol.pp.gene_windows(adata, length=20, table=bad),
+            "var": lambda: ol.pp.gene_windows(adata, length=20),
+        }[where]()

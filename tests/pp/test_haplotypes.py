@@ -149,3 +149,59 @@ def test_unique_haplotypes_of_the_real_locus(data_dir):
     found = ol.pp.haplotypes(geno, genome=folder / "comt_hg19.fa", windows=window)
     tokens, index = found["COMT"]
     assert len(tokens) == 62 and index.shape == (433, 2)
+
+
+def test_no_base_in_the_reference(tmp_path, caplog):
+    """Such variants are left out and counted; others of the window are applied."""
+    bases = "AANCCCRGGNNTTTT"
+    genome = ol.io.Genome(write_fasta(tmp_path / "g.fa", {"c": bases}))
+    records = [
+        ("c", 3, "A", "G", ["1|1"]),  # N
+        ("c", 5, "C", "T", ["1|1"]),
+        ("c", 7, "A", "G,T", ["1|2"]),  # R
+        ("c", 9, "GAA", "G", ["1|1"]),  # the deleted bases are N
+        ("c", 13, "T", "C", ["0|1"]),
+    ]
+    geno = ol.io.read_vcf(write_vcf(tmp_path / "a.vcf", records, ["p"]))
+    found = ol.pp.haplotypes(geno, genome=genome, windows=windows(("x", "c", 0, 15, "+")))
+    text = [decode(found["x"].tokens[i]) for i in found["x"].index[0]]
+    assert text == ["AANCTCNGGNNTTTT", "AANCTCNGGNNTCTT"]
+    assert "3 of 5 variants in the windows are left out: g.fa has N" in caplog.text
+    assert found.left_out().tolist() == [0, 2, 3]
+    wrong = [*records, ("c", 14, "G", "C", ["0|1"])]
+    geno = ol.io.read_vcf(write_vcf(tmp_path / "b.vcf", wrong, ["p"]))
+    with pytest.raises(ValueError, match="1 of 6 variants .*'c:14:G:C'.*different genome builds"):
+        ol.pp.haplotypes(geno, genome=genome, windows=windows(("x", "c", 0, 15, "+")))
+
+
+@pytest.mark.parametrize("strand", ["+", "-"])
+def test_windows_past_the_end_are_padded_when_asked(files, tmp_path, strand):
+    """As the haplotype of the whole contig with N on either side."""
+    genome, geno = files
+    frame = windows(("x", "c", -3, 28, strand))
+    with pytest.raises(ValueError, match="outside='pad'"):
+        ol.pp.haplotypes(geno, genome=genome, windows=frame)
+    padded = ol.io.Genome(genome.path, outside="pad")
+    found = ol.pp.haplotypes(geno, genome=padded, windows=frame)["x"]
+    whole = ol.pp.haplotypes(geno, genome=genome, windows=windows(("x", "c", 0, 24, strand)))["x"]
+    for one, other in zip(found.index.ravel(), whole.index.ravel(), strict=True):
+        ends = ("NNN", "NNNN") if strand == "+" else ("NNNN", "NNN")
+        assert decode(found.tokens[one]) == ends[0] + decode(whole.tokens[other]) + ends[1]
+
+
+@pytest.mark.parametrize("unphased", [False, True])
+def test_allele_numbers_over_127(tmp_path, unphased):
+    """An STR record of 200 alternates; alleles are insertions of so many T."""
+    genome = ol.io.Genome(write_fasta(tmp_path / "g.fa", {"c": BASES}))
+    alts = ",".join("A" + "T" * i for i in range(1, 201))
+    call = "3/190" if unphased else "150|190"
+    geno = ol.io.read_vcf(write_vcf(tmp_path / "a.vcf", [("c", 2, "A", alts, [call])], ["p"]))
+    found = ol.pp.haplotypes(
+        geno, genome=genome, windows=windows(("x", "c", 0, 4, "+")), unphased="iupac"
+    )["x"]
+    text = [decode(found.tokens[i]) for i in found.index[0]]
+    sizes = (190, 190) if unphased else (150, 190)
+    assert text == ["AA" + "T" * n + "AA" for n in sizes]
+    geno.layers["hap2"] = geno.layers["hap2"] * 2
+    with pytest.raises(ValueError, match="allele 380 of the variant at 2, which has 200 alternate"):
+        ol.pp.haplotypes(geno, genome=genome, windows=windows(("x", "c", 0, 4, "+")))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import only_declared_written, round_trip, same_object, slots
-from made_genome import installed
+from made_genome import installed, write_fasta
 from made_people import cohort, tiny_trunk
 
 import omicllm as ol
@@ -196,3 +196,69 @@ def test_logo(data):
     plt.close("all")
     with pytest.raises(ValueError, match="No scored base lies between start=50"):
         ol.pl.ism_logo(rna, start=50)
+
+
+def test_variants_that_are_in_no_sequence(data, tmp_path, caplog):
+    """Their effect is not 0 but unknown; sums over variants leave them out."""
+    mdata, genome, model = data
+    geno = mdata["geno"]
+    text = list(genome.fetch("c", 0, 800))
+    ol.tl.variant_effects(mdata, model=model, genome=genome, genes="P")
+    before = ol.get.variant_effects_df(mdata, mod="geno").set_index("variant")
+    first, second, third = before.index[:3]
+    text[int(before.loc[first, "pos"]) - 1] = "N"
+    geno.var["alt"] = geno.var["alt"].astype(object)
+    geno.var.loc[second, "alt"] = "<DEL>"
+    other = ol.io.Genome(write_fasta(tmp_path / "n.fa", {"c": "".join(text)}))
+    ol.tl.variant_effects(mdata, model=model, genome=other, genes="P")
+    after = ol.get.variant_effects_df(mdata, mod="geno").set_index("variant")
+    assert np.isnan(after.loc[[first, second], "effect"]).all()
+    assert np.isfinite(after["effect"].drop([first, second])).all() and third in after.index
+    W = geno.varm["variant_effects"].toarray()[geno.var_names.get_indexer([first, second])]
+    assert (W == 0).all()
+    assert "1 of" in caplog.text and "n.fa has N" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "verb", ["variant_effects", "saturation_ism", "input_gradients", "embed_genes", "embed_people"]
+)
+def test_windows_past_the_end_of_a_contig(verb, tmp_path):
+    """Refused with advice; padded with N they are as windows of a genome that goes on with N."""
+    from made_people import counted
+
+    mdata, genome = cohort(tmp_path)
+    rna, geno = mdata["rna"], mdata["geno"]
+    rna.var.loc["R", ["window_start", "window_end"]] = [670, 734]
+    keys = {"rna": ("saturation_ism", "input_gradients", "embed_genes")}
+
+    def run(fasta):
+        if verb.startswith("embed"):
+            out = getattr(ol.tl, verb)(
+                rna if verb in keys["rna"] else mdata, model=counted(), genome=fasta, copy=True
+            )
+            return (out.varm if verb == "embed_genes" else out["rna"].obsm)["X_shares"]
+        store = ol.pp.haplotypes(geno, genome=longer, windows=rna, length=64)
+        torch.manual_seed(0)
+        model = ol.model.PersonalExpression(
+            _set_up(rna), store, trunk=tiny_trunk(), strategy="baseline", track=0
+        )
+        out = getattr(ol.tl, verb)(
+            rna if verb in keys["rna"] else mdata, model=model, genome=fasta, genes="R", copy=True
+        )
+        if verb == "variant_effects":
+            return out["geno"].varm["variant_effects"].toarray()
+        return out.uns[verb]["scores"]
+
+    text = genome.fetch("c", 0, 720)
+    genome = ol.io.Genome(write_fasta(tmp_path / "short.fa", {"c": text}))
+    longer = ol.io.Genome(write_fasta(tmp_path / "longer.fa", {"c": text + "N" * 200}))
+    with pytest.raises(ValueError, match="does not lie inside c.*outside='pad'.*missing='skip'"):
+        run(genome)
+    np.testing.assert_allclose(
+        run(ol.io.Genome(genome.path, outside="pad")), run(longer), rtol=1e-5, atol=1e-6
+    )
+
+
+def _set_up(rna):
+    ol.model.PersonalExpression.setup_anndata(rna, split_key="split")
+    return rna

@@ -5,17 +5,19 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
-from omicllm._core.checks import missing
+from omicllm._core.checks import listed, missing, one_of
 from omicllm._core.log import logger
 from omicllm.genome import tokens as nucleotides
+from omicllm.genome.places import as_position, as_strand
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 #: The empty block that ends every complete bgzip file.
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
@@ -42,6 +44,10 @@ class Genome:
     ----------
     path
         ``.fa``, ``.fasta``, ``.fa.gz``.
+    outside
+        What verbs read where a window reaches past an end of its contig: ``"raise"`` an error, or
+        ``"pad"`` it with N. (:func:`omicllm.pp.gene_windows` with ``missing="skip"`` leaves such
+        genes without a window instead.)
 
     Attributes
     ----------
@@ -49,13 +55,16 @@ class Genome:
         The file.
     lengths
         Contig -> length.
+    outside
+        As given.
 
     Raises
     ------
     FileNotFoundError
         No such file.
     ValueError
-        A file that is no FASTA or is truncated, or an index that does not fit it.
+        A file that is no FASTA, is truncated or damaged, or holds anything but letters; an index
+        that does not fit it or is older and out of date.
 
     Examples
     --------
@@ -63,8 +72,9 @@ class Genome:
     >>> genome.fetch("chr22", 19_929_000, 19_929_010)  # doctest: +SKIP
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, *, outside: Literal["raise", "pad"] = "raise") -> None:
+        one_of("outside", outside, ("raise", "pad"))
+        self.path, self.outside = Path(path), outside
         if not self.path.is_file():
             msg = f"There is no FASTA file {self.path}."
             raise FileNotFoundError(msg)
@@ -75,7 +85,7 @@ class Genome:
         else:
             logger.info("%s has no .fai index; making one in memory", self.path.name)
             self._contigs = _scan(self._bytes, self.path)
-        self._check_ends(index)
+        self._check_index(index)
         self.lengths = {name: contig.length for name, contig in self._contigs.items()}
 
     def __repr__(self) -> str:
@@ -104,37 +114,56 @@ class Genome:
         start, end
             First base and the base after the last, counted from 0.
         strand
-            ``"-"`` for the reverse complement.
+            ``"-"`` for the reverse complement (also -1, ``"minus"``).
 
         Raises
         ------
         KeyError
             No such contig; the message suggests the name that differs by ``chr``.
         ValueError
-            A window that is empty or reaches past the contig.
+            A window that is empty or reaches past the contig (unless ``outside="pad"``), positions
+            that are not whole, an unknown strand.
         """
+        plus = as_strand(strand) == "+"
         letters = self._read(chrom, start, end).tobytes().decode("ascii").upper()
-        return letters if strand != "-" else letters.translate(_COMPLEMENT)[::-1]
+        return letters if plus else letters.translate(_COMPLEMENT)[::-1]
 
     def tokens(self, chrom: str, start: int, end: int, *, strand: str = "+") -> np.ndarray:
         """Return ``[start, end)`` as int8 tokens: A 0, C 1, G 2, T 3, everything else 4."""
+        plus = as_strand(strand) == "+"
         out = nucleotides.encode(self._read(chrom, start, end))
-        return out if strand != "-" else nucleotides.reverse_complement(out)
+        return out if plus else nucleotides.reverse_complement(out)
 
     def check_window(self, chrom: str, start: int, end: int) -> None:
-        """Raise KeyError or ValueError unless ``[start, end)`` lies inside a contig."""
+        """Raise KeyError or ValueError unless ``[start, end)`` can be read.
+
+        It must lie inside its contig, or with ``outside="pad"`` reach into it.
+        """
         length = self._contigs[self.contig(chrom)].length
-        if not 0 <= start < end <= length:
+        pads = self.outside == "pad"
+        inside = start < length and end > 0 if pads else start >= 0 and end <= length
+        if not (inside and start < end):
+            where = "reach into" if pads else "lie inside"
             msg = (
-                f"The window {chrom}:{start}-{end} (0-based, half-open) does not lie inside "
+                f"The window {chrom}:{start}-{end} (0-based, half-open) does not {where} "
                 f"{chrom}, which has {length} bases in {self.path.name}."
             )
+            if not pads and start < min(end, length) and end > 0:
+                msg += (
+                    " Open the genome with ol.io.Genome(path, outside='pad') to read N there, or "
+                    "leave such genes out: ol.pp.gene_windows(..., genome=, missing='skip')."
+                )
             raise ValueError(msg)
 
     def _read(self, chrom: str, start: int, end: int) -> np.ndarray:
-        start, end = int(start), int(end)
+        start, end = as_position(start, what="start"), as_position(end, what="end")
         self.check_window(chrom, start, end)
         contig = self._contigs[chrom]
+        low, high = max(0, start), min(end, contig.length)
+        if (low, high) != (start, end):
+            sides = (np.full(n, ord("N"), dtype=np.uint8) for n in (low - start, end - high))
+            before, after = sides
+            return np.concatenate([before, self._read(chrom, low, high), after])
         first = _position(contig, start)
         raw = self._bytes.read(first, _position(contig, end - 1) + 1)
         letters = np.frombuffer(raw, dtype=np.uint8)
@@ -145,9 +174,18 @@ class Genome:
                 f"{end - start} bases of {chrom}:{start}-{end} could be read."
             )
             raise ValueError(msg)
+        odd = ~_IS_LETTER[letters]
+        if odd.any():
+            at = int(np.flatnonzero(odd)[0])
+            msg = (
+                f"{self.path} holds {chr(letters[at])!r} at {chrom}:{start + at} (0-based), where "
+                f"a base is expected. {_MEND}"
+            )
+            raise ValueError(msg)
         return letters
 
-    def _check_ends(self, index: Path) -> None:
+    def _check_index(self, index: Path) -> None:
+        """Raise ValueError when contigs do not lie where the index places them."""
         if not self._contigs:
             msg = f"{self.path} holds no FASTA sequence."
             raise ValueError(msg)
@@ -160,14 +198,64 @@ class Genome:
                     "samtools faidx."
                 )
                 raise ValueError(msg)
-            # The byte before the first base must end the header line, or the index is stale.
-            before = self._bytes.read(contig.offset - 1, contig.offset)
-            if before != b"\n":
-                msg = (
-                    f"{index.name} does not fit {self.path.name} (contig {name!r}). Index the "
-                    "file again with samtools faidx."
-                )
-                raise ValueError(msg)
+            if not self._fits(name, contig):
+                raise _unfitting(index, self.path, name)
+        if not index.is_file() or index.stat().st_mtime_ns >= self.path.stat().st_mtime_ns:
+            return
+        logger.info("%s is older than %s: comparing them", index.name, self.path.name)
+        scanned = _scan(self._bytes, self.path)
+        for name in dict.fromkeys([*scanned, *self._contigs]):
+            one, other = self._contigs.get(name), scanned.get(name)
+            if one is None or other is None or _shape(one) != _shape(other):
+                raise _unfitting(index, self.path, name)
+
+    def _fits(self, name: str, contig: _Contig) -> bool:
+        """Whether a contig begins after its header, and its lines end where they should."""
+        start = max(0, contig.offset - _HEADER)
+        before = self._bytes.read(start, contig.offset)
+        if contig.length == 0 and contig.offset >= self._bytes.size:
+            before = before.rstrip(b"\r\n") + b"\n"  # a header that ends the file
+        line = before[:-1].rpartition(b"\n")[2]
+        if before[-1:] != b"\n":
+            return False
+        whole = start == 0 or len(line) < len(before) - 1  # not a header longer than `_HEADER`
+        words = line.removeprefix(_BOM)[1:].split() if start == 0 else line[1:].split()
+        if whole and (b">" not in line[:4] or words[:1] != [name.encode()]):
+            return False
+        if not contig.length:
+            return True
+        last = _position(contig, contig.length - 1)
+        end = self._bytes.read(last, last + 2)
+        if end[:1] in (b"\n", b"\r") or end[1:] not in (b"", b"\n", b"\r"):
+            return False
+        if contig.length <= contig.line_bases:
+            return True
+        first = contig.offset + contig.line_bases
+        return self._bytes.read(first, contig.offset + contig.line_bytes) in (b"\n", b"\r\n")
+
+
+#: Bytes before the first base that are looked at for the header.
+_HEADER = 512
+_BOM = b"\xef\xbb\xbf"
+#: What the lines of a FASTA file may hold; gaps and stops are read as unknown bases.
+_LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz*-"
+_IS_LETTER = np.zeros(256, dtype=bool)
+_IS_LETTER[list(_LETTERS)] = True
+_MEND = "Take such characters out of the file, and index it again."
+
+
+def _shape(contig: _Contig) -> tuple[int, ...]:
+    """What two indices must agree in; the width of lines counts where there are several."""
+    if contig.length == 0:
+        return (0,)
+    return tuple(contig) if contig.length > contig.line_bases else (contig.length, contig.offset)
+
+
+def _unfitting(index: Path, path: Path, name: str) -> ValueError:
+    return ValueError(
+        f"{index.name} does not fit {path.name} (contig {name!r}). Index the file again with "
+        "samtools faidx, or delete the index."
+    )
 
 
 _COMPLEMENT = str.maketrans("ACGTRYKMBDHV", "TGCAYRMKVHDB")
@@ -219,13 +307,20 @@ def _position(contig: _Contig, base: int) -> int:
 
 def _read_index(path: Path) -> dict[str, _Contig]:
     out = {}
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
+        if not line.strip():
+            continue
         fields = line.split("\t")
         try:
-            out[fields[0]] = _Contig(*(int(f) for f in fields[1:5]))
+            contig = _Contig(*(int(f) for f in fields[1:5]))
         except (TypeError, ValueError):
+            contig = _Contig(-1, 0, 0, 0)
+        least = 1 if contig.length else 0
+        wrong = contig.length < 0 or contig.offset < 1 or contig.line_bases < least
+        if wrong or contig.line_bytes < contig.line_bases or fields[0] in out:
             msg = f"{path} is no FASTA index: {line[:60]!r}. Make it again with samtools faidx."
-            raise ValueError(msg) from None
+            raise ValueError(msg)
+        out[fields[0]] = contig
     return out
 
 
@@ -234,9 +329,11 @@ def _scan(data: _Bytes, path: Path) -> dict[str, _Contig]:
     out: dict[str, _Contig] = {}
     name, offset, length, bases, width, short = "", 0, 0, 0, 0, False
     position = 0
-    for line in data.lines():
+    for number, line in enumerate(data.lines(), start=1):
         text = line.rstrip(b"\r\n")
-        if line.startswith(b">"):
+        if number == 1:
+            text = text.removeprefix(_BOM)
+        if text.startswith(b">"):
             if name:
                 out[name] = _Contig(length, offset, bases or 1, width or 2)
             words = text[1:].split()
@@ -248,6 +345,12 @@ def _scan(data: _Bytes, path: Path) -> dict[str, _Contig]:
         elif text:
             if not name:
                 msg = f"{path} is no FASTA file: it does not begin with '>'."
+                raise ValueError(msg)
+            if odd := text.translate(None, _LETTERS):
+                msg = (
+                    f"{path}, line {number}: holds {odd[:1].decode('latin-1')!r}, where bases are "
+                    f"expected. {_MEND}"
+                )
                 raise ValueError(msg)
             if short or (bases and len(text) > bases):
                 msg = f"{path}: the lines of contig {name!r} differ in length; reformat it."
@@ -261,6 +364,13 @@ def _scan(data: _Bytes, path: Path) -> dict[str, _Contig]:
         position += len(line)
     if name:
         out[name] = _Contig(length, offset, bases or 1, width or 2)
+    if empty := [n for n, contig in out.items() if not contig.length]:
+        logger.warning(
+            "%s: %d contigs have a header and no bases (%s); is the file complete?",
+            path.name,
+            len(empty),
+            listed(empty, most=3),
+        )
     return out
 
 
@@ -286,12 +396,21 @@ class _Memory(_Bytes):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            with gzip.open(path) as file:
-                self.data = file.read()
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise truncated(path) from error
-        self.size = len(self.data)
+        # No sequence packs so well; what does would fill the memory.
+        most = max(_LEAST_LIMIT, _MOST_TIMES * path.stat().st_size)
+        parts, self.size = [], 0
+        with _damage_named(path), gzip.open(path) as file:
+            while part := file.read(1 << 24):
+                parts.append(part)
+                self.size += len(part)
+                if self.size > most:
+                    msg = (
+                        f"{path} unpacks to more than {_MOST_TIMES} times its size, into memory: "
+                        "that is no sequence of a genome. If it is, pack it with bgzip, which is "
+                        "read in place."
+                    )
+                    raise ValueError(msg)
+        self.data = b"".join(parts)
 
     def read(self, start: int, end: int) -> bytes:
         return self.data[start:end]
@@ -315,16 +434,29 @@ class _Blocks(_Bytes):
         with self.path.open("rb") as file:
             file.seek(int(self.packed[first]))
             raw = file.read(int(self.packed[last] - self.packed[first]))
-        try:
+        with _damage_named(self.path):
             text = gzip.decompress(raw)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise truncated(self.path) from error
         shift = int(self.unpacked[first])
         return text[start - shift : end - shift]
 
     def lines(self) -> Iterable[bytes]:
-        with gzip.open(self.path) as file:
+        with _damage_named(self.path), gzip.open(self.path) as file:
             yield from file
+
+
+#: A gzip file is unpacked up to so many times its size, and up to so many bytes in any case.
+_MOST_TIMES, _LEAST_LIMIT = 100, 1 << 28
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Errors of unpacking as ones that name the file."""
+    try:
+        yield
+    except EOFError as error:
+        raise truncated(path) from error
+    except (zlib.error, gzip.BadGzipFile) as error:
+        raise damaged(path, str(error)) from error
 
 
 def _walk_blocks(file: BinaryIO, path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -332,13 +464,22 @@ def _walk_blocks(file: BinaryIO, path: Path) -> tuple[np.ndarray, np.ndarray]:
     packed, unpacked = [0], [0]
     while header := file.read(18):
         size = struct.unpack("<H", header[16:18])[0] + 1 if is_bgzf(header) else 0
+        if size < _LEAST_BLOCK:
+            raise damaged(path, f"no bgzip block begins at byte {packed[-1]}")
         file.seek(packed[-1] + size - 4)
-        footer = file.read(4) if size else b""
+        footer = file.read(4)
         if len(footer) < 4:
             raise truncated(path)
+        length = struct.unpack("<I", footer)[0]
+        if length > _MOST_UNPACKED:
+            raise damaged(path, f"the block at byte {packed[-1]} is longer than bgzip makes them")
         packed.append(packed[-1] + size)
-        unpacked.append(unpacked[-1] + struct.unpack("<I", footer)[0])
+        unpacked.append(unpacked[-1] + length)
     return np.array(packed), np.array(unpacked)
+
+
+#: Bytes of the smallest bgzip block, and bases in the largest.
+_LEAST_BLOCK, _MOST_UNPACKED = 26, 1 << 16
 
 
 def is_bgzf(header: bytes) -> bool:
@@ -349,6 +490,11 @@ def is_bgzf(header: bytes) -> bool:
 def truncated(path: Path) -> ValueError:
     """The error for a compressed file that ends early."""
     return ValueError(f"{path} is truncated or damaged: it ends early. Fetch it again.")
+
+
+def damaged(path: Path, what: str) -> ValueError:
+    """The error for a compressed file whose bytes are not what they were."""
+    return ValueError(f"{path} is damaged ({what}). Fetch it again.")
 
 
 def check_bgzf_end(path: Path) -> None:

@@ -113,8 +113,13 @@ class Alleles:
         columns = self.within(start, end)
         return np.flatnonzero(self.end[columns] > start) + columns.start
 
-    def mismatches(self, reference: np.ndarray, start: int) -> np.ndarray:
-        """Variants whose REF, as far as it lies inside the window, is not the reference."""
+    def mismatches(self, reference: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]:
+        """Variants whose REF, as far as it lies inside the window, is not the reference.
+
+        Returns
+        -------
+        Those with another base, and those where the reference has none (N or an IUPAC code).
+        """
         at = self.touching(start, start + len(reference))
         at = at[self.start[at] >= start]
         bad = self.first[at] != reference[self.start[at] - start]
@@ -122,7 +127,19 @@ class Alleles:
             offset = int(self.start[at[i]]) - start
             here = reference[offset : offset + len(self.ref[at[i]])]
             bad[i] = (nucleotides.encode(self.ref[at[i]])[: len(here)] != here).any()
-        return at[bad]
+        unknown = np.zeros_like(bad)
+        for i in np.flatnonzero(bad):
+            offset = int(self.start[at[i]]) - start
+            here = reference[offset : offset + len(self.ref[at[i]])]
+            differs = nucleotides.encode(self.ref[at[i]])[: len(here)] != here
+            unknown[i] = (here[differs] == nucleotides.N).all()
+        return at[bad & ~unknown], at[unknown]
+
+    def leave_out(self, variants: np.ndarray) -> None:
+        """Take all alleles of some variants as the reference."""
+        more = [(j, k) for j in variants for k in range(1, len(self.alt[j]) + 1)]
+        pairs = np.array([*self.skipped.tolist(), *more], dtype=np.int64).reshape(-1, 2)
+        self.skipped = np.unique(pairs, axis=0)
 
     def numbers(self, columns: slice) -> np.ndarray:
         """Allele of each haplotype at some variants: int8 (2 n, k), rows 2 i and 2 i + 1."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from omicllm._core.checks import listed, missing
 from omicllm.genome.haplotypes import Window
+from omicllm.genome.places import as_position, as_strand
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,12 +104,7 @@ def start_sites(table: pd.DataFrame) -> pd.DataFrame:
         column = "chrom"
         raise missing(column, "the columns of the genes", table.columns)
     strand = table["strand"] if "strand" in table else pd.Series("+", index=table.index)
-    strand = strand.astype(object).where(strand.notna(), "+").astype(str)
-    strand = strand.replace({".": "+", "1": "+", "-1": "-"})
-    if not strand.isin(["+", "-"]).all():
-        wrong = list(dict.fromkeys(strand[~strand.isin(["+", "-"])]))
-        msg = f"Strands must be '+' or '-', not {listed(wrong)}."
-        raise ValueError(msg)
+    strand = _strands(strand)
     if "tss" in table:
         tss = pd.to_numeric(table["tss"])
     elif {"start", "end"} <= set(table.columns):
@@ -116,6 +112,10 @@ def start_sites(table: pd.DataFrame) -> pd.DataFrame:
     else:
         column, hint = "tss", "Give the start site (from 1), or start and end of each gene."
         raise missing(column, "the columns of the genes", table.columns, hint=hint)
+    if (odd_sites := tss[tss.notna() & (tss % 1 != 0)]).size:
+        odd = listed(odd_sites, most=3)
+        msg = f"Start sites must be whole numbers (positions from 1), not {odd}."
+        raise ValueError(msg)
     chrom = table["chrom"].astype(object)
     chrom = chrom.where(chrom.notna() & tss.notna(), "").astype(str)
     return pd.DataFrame({"chrom": chrom, "tss": tss.fillna(0).astype(np.int64), "strand": strand})
@@ -173,8 +173,14 @@ def from_columns(var: pd.DataFrame, key: str = "window") -> pd.DataFrame:
     frame = var[[f"{key}_{c}" for c in COLUMNS]].copy()
     frame.columns = list(COLUMNS)
     frame["chrom"] = frame["chrom"].astype(str)
-    frame["strand"] = frame["strand"].astype(str)
-    return frame[frame["start"].to_numpy() >= 0]
+    frame["strand"] = _strands(frame["strand"])
+    return frame[frame["end"].to_numpy() > frame["start"].to_numpy()]
+
+
+def _strands(column: pd.Series) -> pd.Series:
+    """``"+"`` and ``"-"`` of a column; what has no strand is read forwards."""
+    known = {value: as_strand(value, unstranded="+") for value in column.unique()}
+    return column.map(known).fillna("+").astype(object)
 
 
 def as_windows(frame: pd.DataFrame) -> list[Window]:
@@ -193,17 +199,14 @@ def as_windows(frame: pd.DataFrame) -> list[Window]:
                 column, "the columns of windows", frame.columns,
                 hint="Windows need chrom, start, end (0-based, half-open) and strand.",
             )  # fmt: skip
-    strand = frame["strand"].astype(str) if "strand" in frame else ["+"] * len(frame)
+    strand = _strands(frame["strand"]) if "strand" in frame else ["+"] * len(frame)
     out = [
-        Window(str(c), int(s), int(e), str(d))
+        Window(str(c), as_position(s, what="start"), as_position(e, what="end"), d)
         for c, s, e, d in zip(frame["chrom"], frame["start"], frame["end"], strand, strict=True)
     ]
     for window in out:
-        if window.end <= window.start or window.strand not in "+-." or not window.strand:
-            msg = (
-                f"{tuple(window)} is no window: start must lie before end (0-based, half-open) "
-                "and strand be '+' or '-'."
-            )
+        if window.end <= window.start:
+            msg = f"{tuple(window)} is no window: start must lie before end (0-based, half-open)."
             raise ValueError(msg)
     return out
 

@@ -228,6 +228,7 @@ def _bed(path: Path, genome: Genome | str | Path | None) -> pd.DataFrame:
         msg = "A BED needs genome=: an ol.io.Genome, or the path of a FASTA."
         raise ValueError(msg)
     from omicllm.genome.fasta import Genome as Fasta
+    from omicllm.genome.places import as_strand
 
     source = genome if isinstance(genome, Fasta) else Fasta(genome)
     rows = []
@@ -245,7 +246,7 @@ def _bed(path: Path, genome: Genome | str | Path | None) -> pd.DataFrame:
     obs[["start", "end"]] = obs[["start", "end"]].astype(np.int64)
     strand = obs["strand"] if "strand" in obs else pd.Series("+", index=obs.index)
     sequences = [
-        source.fetch(c, s, e, strand=t)
+        source.fetch(c, s, e, strand=as_strand(t, unstranded="+"))
         for c, s, e, t in zip(obs["chrom"], obs["start"], obs["end"], strand, strict=True)
     ]
     obs.insert(0, "sequence", np.array(sequences, dtype=object))

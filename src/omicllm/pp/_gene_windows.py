@@ -54,8 +54,10 @@ def gene_windows(
         of the gene.
     genome
         FASTA file or :class:`omicllm.io.Genome`: windows are then checked against its contigs.
+        With ``ol.io.Genome(path, outside="pad")`` windows may reach past the ends of contigs.
     missing
-        What to do about genes without a start site: ``"raise"``, or ``"skip"`` them.
+        What to do about genes without a start site, or whose window reaches past an end of its
+        contig: ``"raise"``, or ``"skip"`` them: they get no window.
     gene_key
         Column of `var` with the genes' ids; by default ``var_names``.
     {mod}
@@ -69,7 +71,7 @@ def gene_windows(
     ``adata.var["window_chrom"]``, ``adata.var["window_strand"]`` : str
         Contig and strand; empty and ``"+"`` for genes without a window.
     ``adata.var["window_start"]``, ``adata.var["window_end"]`` : int64
-        0-based, half-open; -1 for genes without a window.
+        0-based, half-open; both -1 for genes without a window.
 
     Raises
     ------
@@ -112,7 +114,17 @@ def gene_windows(
         ).strip()
         raise ValueError(msg)
     frame = arithmetic.around(sites, length=length, upstream=upstream, downstream=downstream)
-    _check(frame[~absent], genome)
+    outside = _outside(frame, absent, genome)
+    if outside.any() and (missing == "raise" or (absent | outside).all()):
+        msg = (
+            f"The windows of {int(outside.sum())} genes reach past the end of their contig "
+            f"({checks.listed(frame.index[outside], most=5)}). Choose shorter windows, leave these "
+            "genes without one (missing='skip', if others have one), or pass "
+            "genome=ol.io.Genome(path, outside='pad') to read N there."
+        )
+        raise ValueError(msg)
+    absent |= outside
+    frame.loc[outside, "chrom"] = ""
     frame.loc[absent, ["start", "end"]] = -1
     if absent.any():
         logger.warning("%d of %d genes have no window", int(absent.sum()), len(absent))
@@ -169,21 +181,20 @@ def _var(source: AnnData) -> pd.DataFrame:
     return source.var.to_memory() if hasattr(source.var, "to_memory") else source.var
 
 
-def _check(frame: pd.DataFrame, genome: Genome | str | Path | None) -> None:
-    """Raise unless all windows begin at 0 or later and lie inside their contigs."""
+def _outside(
+    frame: pd.DataFrame, absent: np.ndarray, genome: Genome | str | Path | None
+) -> np.ndarray:
+    """Genes whose window begins before 0 or lies past the end of its contig."""
     outside = (frame["start"] < 0).to_numpy()
     if genome is not None:
         genome = genome if isinstance(genome, Genome) else Genome(genome)
-        for chrom in dict.fromkeys(frame["chrom"]):
+        for chrom in dict.fromkeys(frame["chrom"][~absent]):
             genome.contig(chrom)
-        outside |= frame["end"].to_numpy() > frame["chrom"].map(genome.lengths).to_numpy()
-    if outside.any():
-        msg = (
-            f"The windows of {int(outside.sum())} genes reach past the end of their contig "
-            f"({checks.listed(frame.index[outside], most=5)}). Choose shorter windows, or drop "
-            "these genes."
-        )
-        raise ValueError(msg)
+        length = frame["chrom"].map(genome.lengths).to_numpy(dtype=np.float64)
+        outside |= frame["end"].to_numpy() > length
+        if genome.outside == "pad":
+            outside = (frame["end"].to_numpy() <= 0) | (frame["start"].to_numpy() >= length)
+    return outside & ~absent
 
 
 @docs.fill()

@@ -90,8 +90,10 @@ def haplotypes(
         Layers or columns that are not there; contigs that differ between VCF, FASTA and windows
         (``chr22`` and ``22``: the other name is suggested).
     ValueError
-        REF alleles that are not what the genome holds (counted); genotypes without phase
-        (counted); a window past the end of its contig; ``unphased="iupac"`` with ``"gvl"``.
+        REF alleles that are not what the genome holds (counted; where it holds N or an IUPAC code
+        the variant is left out, with a warning); genotypes without phase (counted); a window past
+        the end of its contig, unless the genome was opened with ``outside="pad"``;
+        ``unphased="iupac"`` with ``"gvl"``.
     ImportError
         ``backend="gvl"`` without genvarloader.
 
@@ -142,7 +144,7 @@ def haplotypes(
         places = [w._replace(strand="+") for w in places]
     return Haplotypes(
         [str(i) for i in frame.index], places, genome, alleles, list(source.obs_names),
-        length=length, deduplicate=deduplicate, backend=backend,
+        length=length, deduplicate=deduplicate, backend=backend, at=at,
     )  # fmt: skip
 
 
@@ -165,10 +167,11 @@ class Haplotypes:
         self, names: list[str], windows: list[consensus.Window], genome: Genome,
         alleles: dict[str, consensus.Alleles], people: list[str], *,
         length: int | None, deduplicate: bool, backend: str = "numpy",
+        at: dict[str, np.ndarray] | None = None,
     ) -> None:  # fmt: skip
         self.names, self.windows, self.people = names, windows, people
         self.length = length
-        self._genome, self._alleles = genome, alleles
+        self._genome, self._alleles, self._at = genome, alleles, at or {}
         self._options: dict[str, Any] = {"length": length, "deduplicate": deduplicate}
         self._store = None if backend == "numpy" else Store(alleles, windows, genome, len(people))
         self._row = {name: i for i, name in reversed(list(enumerate(names)))}
@@ -197,6 +200,14 @@ class Haplotypes:
             self._alleles.get(place.chrom), reference, place, n_people=n,
             **self._options,
         )  # fmt: skip
+
+    def left_out(self) -> np.ndarray:
+        """Numbers of the variants whose first alternate allele is in no sequence."""
+        parts = [
+            self._at[chrom][alleles.order[alleles.skipped[alleles.skipped[:, 1] == 1, 0]]]
+            for chrom, alleles in self._alleles.items()
+        ]
+        return np.sort(np.concatenate(parts)) if parts else np.zeros(0, dtype=np.int64)
 
 
 def _alleles(

@@ -12,7 +12,7 @@ from omicllm._core import checks, docs, inputs, results
 from omicllm._core.log import logger, progress
 from omicllm._core.names import positions
 from omicllm.genome.fasta import Genome as Fasta
-from omicllm.genome.windows import from_columns
+from omicllm.genome.windows import as_windows, from_columns
 from omicllm.tl._genotypes import frequency
 from omicllm.tl._sequence_models import fitting_length, predictor_of
 
@@ -86,7 +86,8 @@ def variant_effects(
         in ``uns``. A person with d alleles changes by d / 2 times this, if effects add up.
     ``mdata["geno"].uns["variant_effects"]["table"]`` : DataFrame
         ``gene``, ``variant``, ``pos``, ``distance`` (bases from the middle of the window, in the
-        direction of the gene), ``af``, ``effect``; strongest first within each gene.
+        direction of the gene), ``af``, ``effect``; strongest first within each gene. NaN for
+        variants that no sequence can be made of (symbolic alleles, N in the reference).
 
     Raises
     ------
@@ -110,6 +111,8 @@ def variant_effects(
     frame = chosen_windows(people, genes, window_key)
     predictor = predictor_of(model)
     genome = genome if isinstance(genome, Fasta) else Fasta(genome)
+    for window in as_windows(frame):
+        genome.check_window(*window[:3])
     columns = _by_gene(variants, frame, min_af)
     size = _one_length(frame, length)
     trunk = predictor.module.trunk
@@ -124,16 +127,17 @@ def variant_effects(
             found = columns[g]
             if not len(found):
                 continue
-            tokens, index = _carriers(variants, found, genome, frame.iloc[[g]], size)
+            (tokens, index), left_out = _carriers(variants, found, genome, frame.iloc[[g]], size)
             values = predictor.predict_tokens(
                 tokens, both_strands=both_strands, batch_size=batch_size, accelerator=accelerator,
                 precision=precision,
             )  # fmt: skip
             effect = values[index[:, 0]] - values[index[:, 1]]
             logger.info("%s: %d variants, %d sequences", name, len(found), len(tokens))
+            effect[left_out] = np.nan
             rows.append(_table(variants, found, frame.iloc[g], name, effect))
             at.append((found, np.full(len(found), g)))
-            data.append(effect)
+            data.append(np.nan_to_num(effect))
     shape = (variants.n_vars, len(frame))
     W = sparse.csr_matrix(shape, dtype=np.float32)
     if data:
@@ -217,7 +221,10 @@ def _by_gene(variants: AnnData, frame: pd.DataFrame, min_af: float) -> list[np.n
 def _carriers(
     variants: AnnData, found: np.ndarray, genome: Genome, window: pd.DataFrame, length: int
 ) -> Any:
-    """Tokens of one haplotype per variant, beside the reference: made-up people, one for each."""
+    """Tokens of one haplotype per variant, beside the reference, and which variants have none.
+
+    Made-up people carry one variant each.
+    """
     import anndata
 
     from omicllm.pp._haplotypes import haplotypes
@@ -228,7 +235,8 @@ def _carriers(
     carriers = anndata.AnnData(one, obs=pd.DataFrame(index=[str(i) for i in range(m)]), var=var)
     carriers.layers["hap1"] = one
     carriers.layers["hap2"] = sparse.csc_matrix((m, m), dtype=np.int8)
-    return haplotypes(carriers, genome=genome, windows=window, length=length)[0]
+    found_there = haplotypes(carriers, genome=genome, windows=window, length=length)
+    return found_there[0], found_there.left_out()
 
 
 def _table(
