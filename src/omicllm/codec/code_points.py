@@ -67,16 +67,16 @@ def safe_code_points(n: int, *, offset: int, separator: str) -> np.ndarray:
 @lru_cache(maxsize=8)
 def _safe(n: int, offset: int) -> np.ndarray:
     """At least n + 1 safe code points from `offset` on, or all there are."""
-    found = []
+    codes = []
     for code in range(offset, 0x30000):
         if _is_safe(code):
-            found.append(code)
-            if len(found) > n:
+            codes.append(code)
+            if len(codes) > n:
                 break
     else:
         for low, high in _PRIVATE:
-            found.extend(range(max(low, offset), high + 1))
-    return np.array(found, dtype=np.uint32)
+            codes.extend(range(max(low, offset), high + 1))
+    return np.array(codes, dtype=np.uint32)
 
 
 def _is_safe(code: int) -> bool:

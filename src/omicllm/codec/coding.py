@@ -50,27 +50,28 @@ class Coding:
             When ``unseen="raise"``, unless `refused` is given as the code point of such values.
         """
         values = np.asarray(values, dtype=None if self.p.method != "text" else object).reshape(-1)
-        at = np.searchsorted(self.keys, values, side="left").clip(0, len(self.keys) - 1)
+        index = np.searchsorted(self.keys, values, side="left").clip(0, len(self.keys) - 1)
         if values.dtype.kind == "f":
-            at[np.isnan(values)] = 0
+            index[np.isnan(values)] = 0
         if self.p.unseen == "next":
-            return self.key_codes[at]
-        found = self.keys[at] == values
+            return self.key_codes[index]
+        known = self.keys[index] == values
         if self.p.unseen == "nearest":
-            below = np.maximum(at - 1, 0)
-            closer = values - self.keys[below] < self.keys[at] - values
-            return self.key_codes[np.where(~found & closer, below, at)]
+            below = np.maximum(index - 1, 0)
+            closer = values - self.keys[below] < self.keys[index] - values
+            return self.key_codes[np.where(~known & closer, below, index)]
         if refused is not None:
-            return np.where(found, self.key_codes[at], self.codes.dtype.type(refused))
-        if not found.all():
-            self._refuse(values[~found])
-        return self.key_codes[at]
+            return np.where(known, self.key_codes[index], self.codes.dtype.type(refused))
+        if not known.all():
+            self._refuse(values[~known])
+        return self.key_codes[index]
 
     def _refuse(self, values: np.ndarray) -> None:
-        shown = list(dict.fromkeys(str(v) for v in values.tolist()))
+        distinct = list(dict.fromkeys(str(v) for v in values.tolist()))
         what = {"series": "level", "image": "coefficient", "text": "token"}[self.p.method]
+        examples = ", ".join(distinct[:3])
         msg = (
-            f"{len(shown)} {what}(s) are not in the table (for example {', '.join(shown[:3])}). "
+            f"{len(distinct)} {what}(s) are not in the table (for example {examples}). "
             "Fit or update the table on data that hold them, or pass unseen='next'."
         )
         raise ValueError(msg)
@@ -78,22 +79,24 @@ class Coding:
     def rows(self, piece: Any) -> np.ndarray:
         """Code points (n, padded length) of a matrix of profiles, dense or CSR."""
         S, (n, width) = self.p.steps, piece.shape
-        extra = -width % self.p.patch_size if self.p.patch_size else 0
-        out = np.empty((n, width + extra), dtype=self.codes.dtype)
+        n_padding = -width % self.p.patch_size if self.p.patch_size else 0
+        out = np.empty((n, width + n_padding), dtype=self.codes.dtype)
         if sparse.issparse(piece):
             level = series.levels(piece.data, **self.p.companding, rounding=self.p.rounding)
             out[...] = self.dense[S]
-            at = np.repeat(np.arange(n) * (width + extra), np.diff(piece.indptr)) + piece.indices
+            target = (
+                np.repeat(np.arange(n) * (width + n_padding), np.diff(piece.indptr)) + piece.indices
+            )
             level += S
-            out.reshape(-1)[at] = self.dense.take(level, mode="clip")
+            out.reshape(-1)[target] = self.dense.take(level, mode="clip")
         else:
             level = series.levels(piece, **self.p.companding, rounding=self.p.rounding)
             level += S
-            if extra:
+            if n_padding:
                 out[:, :width] = self.dense.take(level, mode="clip")
             else:
                 np.take(self.dense, level, out=out, mode="clip")
-        if extra:
+        if n_padding:
             out[:, width:] = out[:, width - 1 : width]
         if self.p.unseen == "raise" and not out.all():
             dense = piece.toarray() if sparse.issparse(piece) else piece
@@ -115,22 +118,22 @@ class Coding:
         return out
 
     def _keys_of(self, codes: np.ndarray) -> np.ndarray:
-        at = self.key_of.take(codes, mode="clip")
-        unknown = at < 0
+        index = self.key_of.take(codes, mode="clip")
+        unknown = index < 0
         if unknown.any():
             if self.p.unknown == "raise":
                 self._refuse_characters(codes[unknown])
-            keys = self.keys[at]
+            keys = self.keys[index]
             keys[unknown] = self.keys[-1] if self.p.unknown == "max" else np.nan
             return keys
-        return self.keys[at]
+        return self.keys[index]
 
     def _refuse_characters(self, codes: np.ndarray) -> None:
         unique = sorted({int(c) for c in np.asarray(codes).ravel()})
-        shown = ", ".join(f"U+{c:04X}" for c in unique[:3])
+        examples = ", ".join(f"U+{c:04X}" for c in unique[:3])
         msg = (
-            f"{len(unique)} character(s) are not in the table (for example {shown}): was the text "
-            "made with another table? Pass unknown='max' or 'nan' to decode the rest."
+            f"{len(unique)} character(s) are not in the table (for example {examples}): was the "
+            "text made with another table? Pass unknown='max' or 'nan' to decode the rest."
         )
         raise ValueError(msg)
 
@@ -151,10 +154,14 @@ class Coding:
         joined = np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
         if p.method == "series":
             return self.values_of(joined)
-        kept = self._keys_of(joined).reshape(len(parts), size or 1)
+        coefficients = self._keys_of(joined).reshape(len(parts), size or 1)
         # As published, an image without contrast is divided by zero.
         constant = np.nan if p.codepoints == "reference" else 0.0
         return image.pixels(
-            kept, shape or (), patch_size=p.patch_size or 1,
-            max_coefficients=p.max_coefficients, rescale=rescale, constant=constant,
-        )  # fmt: skip
+            coefficients,
+            shape or (),
+            patch_size=p.patch_size or 1,
+            max_coefficients=p.max_coefficients,
+            rescale=rescale,
+            constant=constant,
+        )

@@ -55,14 +55,14 @@ def coefficients(
     for c in range(channels.shape[2]):
         stretched = resize(channels[:, :, c], (rows * p, columns * p), order=1)
         patches = stretched.reshape(rows, p, columns, p).transpose(2, 0, 1, 3)
-        kept = dctn(patches, type=2, axes=(2, 3)).round(precision)[:, :, :m, :m]
-        out.append(kept.reshape(rows * columns, m * m))
+        low = dctn(patches, type=2, axes=(2, 3)).round(precision)[:, :, :m, :m]
+        out.append(low.reshape(rows * columns, m * m))
     with np.errstate(over="ignore"):
         return np.concatenate(out, axis=1).astype(np.float16)
 
 
 def pixels(
-    kept: Any,
+    coefficients: Any,
     shape: tuple[int, ...],
     *,
     patch_size: int = 8,
@@ -74,7 +74,7 @@ def pixels(
 
     Parameters
     ----------
-    kept
+    coefficients
         As :func:`coefficients` gives them.
     shape
         (H, W) or (H, W, C) of the original.
@@ -92,16 +92,16 @@ def pixels(
     p, m = patch_size, max_coefficients
     rows, columns = (-(-s // p) for s in shape[:2])
     n_channels = 1 if len(shape) == 2 else shape[2]
-    kept = np.asarray(kept, dtype=np.float64)
-    if kept.shape != (rows * columns, n_channels * m * m):
+    coefficients = np.asarray(coefficients, dtype=np.float64)
+    if coefficients.shape != (rows * columns, n_channels * m * m):
         msg = (
             f"An image of shape {tuple(shape)} has {rows * columns} patches of "
-            f"{n_channels * m * m} coefficients; there are {kept.shape}."
+            f"{n_channels * m * m} coefficients; there are {coefficients.shape}."
         )
         raise ValueError(msg)
-    kept = kept.reshape(columns, rows, n_channels, m, m)
+    coefficients = coefficients.reshape(columns, rows, n_channels, m, m)
     full = np.zeros((columns, rows, n_channels, p, p))
-    full[..., :m, :m] = kept
+    full[..., :m, :m] = coefficients
     patches = idctn(full, type=2, axes=(3, 4))
     stretched = patches.transpose(1, 3, 0, 4, 2).reshape(rows * p, columns * p, n_channels)
     channels = [

@@ -120,11 +120,23 @@ class LookupTable:
             See :class:`omicllm.codec.Parameters`.
         """
         table = cls(
-            [], [], method=method, tie_break=tie_break, codepoints=codepoints, bits=bits, mu=mu,
-            max_value=max_value, patch_size=patch_size, offset=offset, separator=separator or "",
-            max_coefficients=max_coefficients, precision=precision, unseen=unseen or "",
-            unknown=unknown, rounding=rounding,
-        )  # fmt: skip
+            [],
+            [],
+            method=method,
+            tie_break=tie_break,
+            codepoints=codepoints,
+            bits=bits,
+            mu=mu,
+            max_value=max_value,
+            patch_size=patch_size,
+            offset=offset,
+            separator=separator or "",
+            max_coefficients=max_coefficients,
+            precision=precision,
+            unseen=unseen or "",
+            unknown=unknown,
+            rounding=rounding,
+        )
         return table.update(instances)
 
     def update(self, instances: Any) -> LookupTable:
@@ -165,8 +177,8 @@ class LookupTable:
         mine, theirs = self._transform(), other._transform()
         differ = [k for k in mine if mine[k] != theirs[k]]
         if differ:
-            told = ", ".join(f"{k}: {mine[k]!r} and {theirs[k]!r}" for k in differ)
-            msg = f"The tables count different things ({told}) and cannot be merged."
+            differences = ", ".join(f"{k}: {mine[k]!r} and {theirs[k]!r}" for k in differ)
+            msg = f"The tables count different things ({differences}) and cannot be merged."
             raise ValueError(msg)
         total = dict(zip(self.levels.tolist(), self.counts.tolist(), strict=True))
         for level, count in zip(other.levels.tolist(), other.counts.tolist(), strict=True):
@@ -357,10 +369,10 @@ class LookupTable:
     def from_arrays(cls, arrays: Any, parameters: Any) -> LookupTable:
         """Table from :meth:`as_arrays` and parameters by name; the code points are kept."""
         known = {f.name for f in fields(Parameters)}
-        given = {k: _scalar(v) for k, v in parameters.items() if k in known}
-        given.setdefault("patch_size", None)  # h5ad holds no None
+        known_parameters = {k: _scalar(v) for k, v in parameters.items() if k in known}
+        known_parameters.setdefault("patch_size", None)  # h5ad holds no None
         codes = np.asarray(arrays["codepoints"], dtype=np.uint32)
-        return cls(arrays["levels"], arrays["counts"], codes=codes, **given)
+        return cls(arrays["levels"], arrays["counts"], codes=codes, **known_parameters)
 
     def __len__(self) -> int:
         return len(self.levels)

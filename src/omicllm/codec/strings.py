@@ -75,8 +75,8 @@ def strings_to_rows(
         if length != word:
             return None
         return np.ascontiguousarray(codes[:, :-1])
-    words, rest = divmod(length + 1, patch_size + 1)
-    if rest:
+    words, remainder = divmod(length + 1, patch_size + 1)
+    if remainder:
         return None
     spaced = codes.reshape(len(strings), words, patch_size + 1)
     if (spaced[:, :, patch_size] != ord(separator)).any():

@@ -89,14 +89,14 @@ def _chunk(column: str) -> str:
     follow = sorted(range(n), key=column.__getitem__)  # stable: equal characters keep their order
     if column.count(END) == 1:
         # The row that ends in the mark is the chunk itself, wherever the mark sorts.
-        at, length, skip = column.index(END), n - 1, 0
+        position, length, skip = column.index(END), n - 1, 0
     else:
         # Tokens that do not come from a text: first row without its first character, as published.
-        at, length, skip = 0, n, 1
+        position, length, skip = 0, n, 1
     out = []
     for _ in range(length):
-        at = follow[at]
-        out.append(column[at])
+        position = follow[position]
+        out.append(column[position])
     return "".join(out[skip:])
 
 

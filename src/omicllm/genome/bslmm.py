@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -97,24 +98,44 @@ def bslmm(
     return Posterior(effects, sums[1][group], float(all_traces.mean()), split_rhat(all_traces))
 
 
-def _alike(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+class _Alike(NamedTuple):
     """Group of each variant, its sign against the first of the group, and these firsts."""
+
+    group: np.ndarray
+    sign: np.ndarray
+    first: np.ndarray
+
+
+def _alike(X: np.ndarray) -> _Alike:
+    """Variants that everybody carries alike, or exactly the other way round."""
     sign = np.sign(X[0] + 1e-300)
     sign[sign == 0] = 1.0
     rounded = np.round(X * sign, 6)
     _, first, group = np.unique(rounded, axis=1, return_index=True, return_inverse=True)
     group = group.ravel()
-    return group, sign * sign[first][group], first
+    return _Alike(group, sign * sign[first][group], first)
+
+
+class _Chain(NamedTuple):
+    """Mean effects, mean inclusion, and the share explained in each sweep."""
+
+    effects: np.ndarray
+    included: np.ndarray
+    explained: np.ndarray
 
 
 def _chain(
-    gram: np.ndarray, product: np.ndarray, n: int, n_iter: int, n_burn: int,
+    gram: np.ndarray,
+    product: np.ndarray,
+    n: int,
+    n_iter: int,
+    n_burn: int,
     rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """One chain on unit-variance y: mean effects, mean inclusion, share explained by sweep."""
+) -> _Chain:
+    """One chain on unit-variance y."""
     m = len(product)
     b = np.zeros(m)
-    rest = product.copy()  # X' (y - X b)
+    residual_product = product.copy()  # X' (y - X b)
     large = np.zeros(m, dtype=bool)
     s2, v0, v1 = 1.0, 0.05 / m, 0.05
     p = min(0.5, 3.0 / m)
@@ -126,23 +147,24 @@ def _chain(
         normal, uniform = rng.standard_normal(m).tolist(), rng.random(m).tolist()
         odds = math.log(p / (1 - p))
         for j in rng.permutation(m).tolist():
-            own = diagonal[j] / s2
-            signal = (rest[j] + diagonal[j] * b[j]) / s2
-            small_v, large_v = 1 / (own + 1 / v0), 1 / (own + 1 / v1)
+            precision = diagonal[j] / s2
+            signal = (residual_product[j] + diagonal[j] * b[j]) / s2
+            small_v, large_v = 1 / (precision + 1 / v0), 1 / (precision + 1 / v1)
             log_odds = odds + 0.5 * (
-                math.log(large_v / v1) - math.log(small_v / v0)
+                math.log(large_v / v1)
+                - math.log(small_v / v0)
                 + signal * signal * (large_v - small_v)
-            )  # fmt: skip
+            )
             bounded = min(max(log_odds, -500.0), 500.0)
             is_large = uniform[j] < 1 / (1 + math.exp(-bounded))
             variance = large_v if is_large else small_v
             new = variance * signal + math.sqrt(variance) * normal[j]
-            rest -= gram[j] * (new - b[j])
+            residual_product -= gram[j] * (new - b[j])
             b[j], large[j] = new, is_large
         k = int(large.sum())
         v0 = _variance(b[~large], prior0, rng)
         v1 = max(_variance(b[large], prior1, rng), v0)
-        explained = float(b @ (product - rest))  # b' X' X b
+        explained = float(b @ (product - residual_product))  # b' X' X b
         squares = max(n - 2 * float(b @ product) + explained, 1e-3)
         s2 = (squares + _PRIOR) / rng.chisquare(n + _PRIOR)
         log_p = k * np.log(grid) + (m - k) * np.log1p(-grid)
@@ -152,8 +174,8 @@ def _chain(
             mean += b
             included += large
             trace.append(explained / n / (explained / n + s2))
-    kept = n_iter - n_burn
-    return mean / kept, included / kept, np.array(trace)
+    n_kept = n_iter - n_burn
+    return _Chain(mean / n_kept, included / n_kept, np.array(trace))
 
 
 def _variance(effects: np.ndarray, prior: float, rng: np.random.Generator) -> float:

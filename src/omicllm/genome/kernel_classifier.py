@@ -66,10 +66,13 @@ class KernelClassifier:
     """
 
     def __init__(
-        self, *, views: Sequence[str] = ("words", "regions", "positions"),
-        features: dict[str, Callable[[list[str]], np.ndarray]] | None = None, C: float = 5.0,
+        self,
+        *,
+        views: Sequence[str] = ("words", "regions", "positions"),
+        features: dict[str, Callable[[list[str]], np.ndarray]] | None = None,
+        C: float = 5.0,
         seed: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         for view in views:
             checks.one_of("views", view, VIEWS)
         self.views, self.features, self.C, self.seed = tuple(views), dict(features or {}), C, seed
@@ -101,12 +104,18 @@ class KernelClassifier:
         kernels = {name: view.fit(sequences, codes) for name, view in views.items()}
         few = [sequences[i] for i in sample]
         left_out = np.stack(
-            [_left_out(_kernels(views[name], K[np.ix_(sample, sample)], few, codes[sample]),
-                       codes[sample], parts, self.C)
-             for name, K in kernels.items()]
-        )  # fmt: skip
-        given = _aligned_prior(sequences, codes)
-        prior = np.array([given * _PLACED.get(name, 0.0) for name in views])
+            [
+                _left_out(
+                    _kernels(views[name], K[np.ix_(sample, sample)], few, codes[sample]),
+                    codes[sample],
+                    parts,
+                    self.C,
+                )
+                for name, K in kernels.items()
+            ]
+        )
+        log_odds = _aligned_prior(sequences, codes)
+        prior = np.array([log_odds * _PLACED.get(name, 0.0) for name in views])
         factors, weights = _pooled(left_out, codes[sample], prior)
         self.weights_ = dict(zip(views, (weights / weights.sum()).tolist(), strict=True))
         self._used = [
@@ -159,8 +168,8 @@ class _Regression:
 
 def _sample(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Rows that weights are found on: all, or `_MOST` of each class."""
-    kept = [rng.permutation(np.flatnonzero(codes == c))[:_MOST] for c in np.unique(codes)]
-    return np.sort(np.concatenate(kept))
+    rows = [rng.permutation(np.flatnonzero(codes == c))[:_MOST] for c in np.unique(codes)]
+    return np.sort(np.concatenate(rows))
 
 
 def _parts(codes: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
@@ -189,17 +198,19 @@ def _kernels(
     def parts(rows: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if not view.uses_labels:
             return K[np.ix_(rows, rows)], K[np.ix_(held, rows)]
-        own = type(view)()
-        learnt = own.fit([sequences[i] for i in rows], codes[rows])
-        return learnt, own.between([sequences[i] for i in held])
+        fresh_view = type(view)()
+        among_rows = fresh_view.fit([sequences[i] for i in rows], codes[rows])
+        return among_rows, fresh_view.between([sequences[i] for i in held])
 
     return parts
 
 
 def _left_out(
     kernels: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
-    codes: np.ndarray, rounds: list[np.ndarray], C: float,
-) -> np.ndarray:  # fmt: skip
+    codes: np.ndarray,
+    rounds: list[np.ndarray],
+    C: float,
+) -> np.ndarray:
     """Scores of each sequence by regressions that did not see it (n, n_classes)."""
     out = np.zeros((len(codes), int(codes.max()) + 1))
     for part in rounds:
@@ -207,8 +218,8 @@ def _left_out(
             rows, held = np.flatnonzero(part != p), np.flatnonzero(part == p)
             if len(np.unique(codes[rows])) < out.shape[1]:
                 continue  # a class with one sequence: nothing to learn from
-            learnt, new = kernels(rows, held)
-            out[held] += _Regression(C).fit(learnt, codes[rows]).scores(new)
+            among_rows, with_rows = kernels(rows, held)
+            out[held] += _Regression(C).fit(among_rows, codes[rows]).scores(with_rows)
     return out / len(rounds)
 
 
@@ -234,8 +245,8 @@ def _aligned_prior(sequences: Sequence[str], codes: np.ndarray) -> float:
     for c in np.unique(codes):
         counts = np.stack([(bases[codes == c] == b).sum(axis=0) for b in range(4)], axis=1)
         expected = counts.sum(axis=1, keepdims=True) * (counts.sum(axis=0) / max(counts.sum(), 1))
-        there = expected > 0
-        statistic += float(((counts - expected)[there] ** 2 / expected[there]).sum())
+        occurs = expected > 0
+        statistic += float(((counts - expected)[occurs] ** 2 / expected[occurs]).sum())
         freedom += 3 * (len(counts) - 1)
     z = (statistic - freedom) / np.sqrt(2 * max(freedom, 1))
     return float(np.clip(2 * (z - 1), -6, 2))
@@ -272,8 +283,8 @@ def _pooled(
     def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
         mixed = np.tensordot(w, X, axes=1)
         slope = np.tensordot(X, _softmax(mixed) - truth, axes=2)
-        away = w - start
-        return _surprise(mixed, codes) + _HOLD / 2 * float(away @ away), slope + _HOLD * away
+        shift = w - start
+        return _surprise(mixed, codes) + _HOLD / 2 * float(shift @ shift), slope + _HOLD * shift
 
     bounds = [(0, None)] * len(start)
     weights = np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x)

@@ -11,7 +11,7 @@ Ji et al. 2021, DNABERT, doi:10.1093/bioinformatics/btab083.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -154,8 +154,8 @@ def _numbers_of_block(block: np.ndarray, k: int, out: np.ndarray) -> None:
             np.multiply(out, 4, out=out)
             out += block[j : j + len(out)]
     if not known:
-        seen = np.concatenate([[0], np.cumsum(holes, dtype=np.int32)])
-        out[seen[k:] != seen[: len(seen) - k]] = -1
+        n_holes = np.concatenate([[0], np.cumsum(holes, dtype=np.int32)])
+        out[n_holes[k:] != n_holes[: len(n_holes) - k]] = -1
 
 
 def _short(block: np.ndarray, k: int) -> np.ndarray:
@@ -165,6 +165,24 @@ def _short(block: np.ndarray, k: int) -> np.ndarray:
         out = out[: len(block) - j] * np.uint8(4)
         out += block[j:]
     return out
+
+
+class TokenRows(NamedTuple):
+    """Sequences as rows of tokens.
+
+    Attributes
+    ----------
+    ids
+        (n_rows, width), padded at the end.
+    mask
+        Bool of the same shape: which of them are tokens.
+    owner
+        int64 (n_rows,): the sequence that each row comes from.
+    """
+
+    ids: np.ndarray
+    mask: np.ndarray
+    owner: np.ndarray
 
 
 class KmerTokenizer:
@@ -235,7 +253,7 @@ class KmerTokenizer:
         *,
         max_tokens: int = 510,
         too_long: Literal["refuse", "split", "truncate"] = "refuse",
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ) -> TokenRows:
         """Token ids of many sequences, each in ``[CLS] ... [SEP]``, padded at the end.
 
         Parameters
@@ -250,8 +268,7 @@ class KmerTokenizer:
 
         Returns
         -------
-        Ids (n_rows, width), which of them are tokens (bool, same shape), and the sequence that
-        each row comes from (int64).
+        :class:`TokenRows`.
 
         Raises
         ------
@@ -286,13 +303,13 @@ class KmerTokenizer:
             raise
         tokens = self.from_codes(codes)
         width = int(size.max(initial=0)) + 2
-        at = (first[owner] + nth * max_tokens)[:, None] + np.arange(width - 2)
+        index = (first[owner] + nth * max_tokens)[:, None] + np.arange(width - 2)
         inside = np.arange(width - 2) < size[:, None]
         ids = np.full((len(owner), width), PAD, dtype=tokens.dtype)
-        ids[:, 1:-1][inside] = tokens[at[inside]]
+        ids[:, 1:-1][inside] = tokens[index[inside]]
         ids[:, 0] = CLS
         ids[np.arange(len(owner)), size + 1] = SEP
-        return ids, np.arange(width) < (size + 2)[:, None], owner
+        return TokenRows(ids, np.arange(width) < (size + 2)[:, None], owner)
 
     def _token_numbers(self, sequences: Sequence[str]) -> np.ndarray:
         length = np.array([len(s) for s in sequences], dtype=np.int64) - self.k + 1
@@ -379,9 +396,9 @@ class KmerCounter:
         good = np.ones(len(ends), dtype=bool)
         number = np.zeros(len(ends), dtype=np.int64)
         for j in range(1, self.k):
-            at = ends - j
-            good &= at >= 0
-            base = joined[np.where(good, at, 0)] if len(joined) else at
+            index = ends - j
+            good &= index >= 0
+            base = joined[np.where(good, index, 0)] if len(joined) else index
             good &= base < UNKNOWN
             number += np.where(good, base, 0).astype(np.int64) * 4 ** (j - 1)
             self._ends[j - 1] += np.bincount(number[good], minlength=4**j)

@@ -69,10 +69,10 @@ class Relatedness:
 
         grid = np.linspace(0.0, 0.999, 101)
         for _ in range(3):
-            at = likelihood(grid)
-            best = int(np.argmax(at))
+            values = likelihood(grid)
+            best = int(np.argmax(values))
             low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-            h, top = float(grid[best]), float(at[best])
+            h, top = float(grid[best]), float(values[best])
             grid = np.linspace(low, high, 41)
         step = 1e-3
         around = likelihood(np.array([max(h - step, 0.0), h + step, h + 2 * step]))
@@ -172,9 +172,13 @@ def elastic_net(X: np.ndarray, y: np.ndarray, *, l1_ratio: float, folds: np.ndar
 
 
 def _path(
-    gram: np.ndarray, product: np.ndarray, n: int, penalties: np.ndarray, l1_ratio: float,
+    gram: np.ndarray,
+    product: np.ndarray,
+    n: int,
+    penalties: np.ndarray,
+    l1_ratio: float,
     start: np.ndarray,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Effects (m, n_penalties) by coordinate descent, each from the one before."""
     from sklearn.linear_model import enet_path
 
@@ -185,6 +189,14 @@ def _path(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a point of the path that has not converged fully
         return enet_path(
-            X, y, l1_ratio=l1_ratio, alphas=penalties, precompute=gram, Xy=product,
-            coef_init=start, tol=1e-3, max_iter=500, check_input=False,
-        )[1]  # fmt: skip
+            X,
+            y,
+            l1_ratio=l1_ratio,
+            alphas=penalties,
+            precompute=gram,
+            Xy=product,
+            coef_init=start,
+            tol=1e-3,
+            max_iter=500,
+            check_input=False,
+        )[1]

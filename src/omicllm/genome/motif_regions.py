@@ -28,7 +28,7 @@ from omicllm.genome.motifs import (
     background_of,
     erase,
     informative,
-    judged,
+    scored_motif,
 )
 
 if TYPE_CHECKING:
@@ -109,11 +109,18 @@ def motifs_of_regions(
             break
         aligned = _aligned(words[best], words[members], both_strands=both_strands)
         matrix = _matrix(
-            codes[learn & positive], high[learn & positive], words[members], aligned, width,
-            background, both_strands=both_strands,
-        )  # fmt: skip
+            codes[learn & positive],
+            high[learn & positive],
+            words[members],
+            aligned,
+            width,
+            background,
+            both_strands=both_strands,
+        )
         log_odds = np.log(informative(matrix, background) / background)
-        motif = judged(codes, positive, held_out, log_odds, background, both_strands=both_strands)
+        motif = scored_motif(
+            codes, positive, held_out, log_odds, background, both_strands=both_strands
+        )
         if not np.isfinite(motif.threshold) or motif.found[0] < _FEWEST:
             break
         motifs.append(motif)
@@ -125,9 +132,13 @@ def motifs_of_regions(
 
 
 def motifs_of_matrices(
-    codes: np.ndarray, positive: np.ndarray, held_out: np.ndarray, matrices: Sequence[np.ndarray],
-    *, both_strands: bool = True,
-) -> list[Motif]:  # fmt: skip
+    codes: np.ndarray,
+    positive: np.ndarray,
+    held_out: np.ndarray,
+    matrices: Sequence[np.ndarray],
+    *,
+    both_strands: bool = True,
+) -> list[Motif]:
     """Thresholds for matrices (width, 4; A, C, G, T) of another program, tested as all are.
 
     They must not come from held-out sequences.
@@ -141,7 +152,7 @@ def motifs_of_matrices(
             continue
         log_odds = np.log(matrix / background)
         out.append(
-            judged(codes, positive, held_out, log_odds, background, both_strands=both_strands)
+            scored_motif(codes, positive, held_out, log_odds, background, both_strands=both_strands)
         )
     return [m for m in out if np.isfinite(m.threshold)]
 
@@ -156,9 +167,13 @@ def _word_numbers(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def _enriched(
-    codes: np.ndarray, label: np.ndarray, high: np.ndarray, words: np.ndarray, *,
+    codes: np.ndarray,
+    label: np.ndarray,
+    high: np.ndarray,
+    words: np.ndarray,
+    *,
     both_strands: bool,
-) -> tuple[int | None, np.ndarray]:  # fmt: skip
+) -> tuple[int | None, np.ndarray]:
     """Number of the most enriched word of the regions, and of all that pass."""
     from scipy.stats import hypergeom
 
@@ -205,9 +220,15 @@ def _aligned(word: np.ndarray, others: np.ndarray, *, both_strands: bool) -> lis
 
 
 def _matrix(
-    codes: np.ndarray, high: np.ndarray, members: np.ndarray, aligned: list[tuple[int, bool]],
-    width: int, background: np.ndarray, *, both_strands: bool,
-) -> np.ndarray:  # fmt: skip
+    codes: np.ndarray,
+    high: np.ndarray,
+    members: np.ndarray,
+    aligned: list[tuple[int, bool]],
+    width: int,
+    background: np.ndarray,
+    *,
+    both_strands: bool,
+) -> np.ndarray:
     """Probabilities by base number (width, 4) of the places where members lie in regions."""
     row, start, number = _word_numbers(np.where(high, codes, UNKNOWN))
     power = 4 ** np.arange(SEED - 1, -1, -1)

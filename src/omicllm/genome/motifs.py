@@ -18,7 +18,7 @@ biopolymers. Altschul and Erickson 1985, doi:10.1093/oxfordjournals.molbev.a0403
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -44,9 +44,22 @@ _NEVER = -1e4
 #: Columns at the ends with less information than this (bits) are cut off.
 _LEAST_BITS = 0.3
 _IUPAC = {
-    "A": "A", "C": "C", "G": "G", "T": "T", "AC": "M", "AG": "R", "AT": "W", "CG": "S",
-    "CT": "Y", "GT": "K", "ACG": "V", "ACT": "H", "AGT": "D", "CGT": "B", "ACGT": "N",
-}  # fmt: skip
+    "A": "A",
+    "C": "C",
+    "G": "G",
+    "T": "T",
+    "AC": "M",
+    "AG": "R",
+    "AT": "W",
+    "CG": "S",
+    "CT": "Y",
+    "GT": "K",
+    "ACG": "V",
+    "ACT": "H",
+    "AGT": "D",
+    "CGT": "B",
+    "ACGT": "N",
+}
 
 
 @dataclass
@@ -100,8 +113,8 @@ def consensus(matrix: np.ndarray) -> str:
     """IUPAC letters of the bases with at least half the probability of the best, per column."""
     letters = []
     for column in matrix:
-        kept = "".join(b for b, p in zip("ACGT", column, strict=True) if p >= column.max() / 2)
-        letters.append(_IUPAC[kept])
+        bases = "".join(b for b, p in zip("ACGT", column, strict=True) if p >= column.max() / 2)
+        letters.append(_IUPAC[bases])
     return "".join(letters)
 
 
@@ -162,29 +175,48 @@ def find_motifs(
     background = background_of(codes[learn], both_strands=both_strands)
     motifs: list[Motif] = []
     while len(motifs) < n_motifs:
-        own, label = codes[learn], positive[learn]
-        best: tuple[float, np.ndarray, float] | None = None
-        for word in _seeds(own, label, both_strands=both_strands, pval=seed_pval, n_seeds=n_seeds):
+        learn_codes, label = codes[learn], positive[learn]
+        best: _Grown | None = None
+        for word in _seeds(
+            learn_codes, label, both_strands=both_strands, pval=seed_pval, n_seeds=n_seeds
+        ):
             grown = _grown(
-                own, label, word, width, background, both_strands=both_strands, n_steps=n_steps
+                learn_codes,
+                label,
+                word,
+                width,
+                background,
+                both_strands=both_strands,
+                n_steps=n_steps,
             )
-            if best is None or grown[0] > best[0]:
+            if best is None or grown.separation > best.separation:
                 best = grown
-        if best is None or best[0] <= 0:
+        if best is None or best.separation <= 0:
             break
-        motif = judged(
-            codes, positive, held_out, best[1], background, threshold=best[2],
+        motif = scored_motif(
+            codes,
+            positive,
+            held_out,
+            best.log_odds,
+            background,
+            threshold=best.threshold,
             both_strands=both_strands,
-        )  # fmt: skip
+        )
         motifs.append(motif)
         erase(codes, motif.log_odds, motif.threshold, both_strands=both_strands)
     return motifs
 
 
-def judged(
-    codes: np.ndarray, positive: np.ndarray, held_out: np.ndarray, log_odds: np.ndarray,
-    background: np.ndarray, *, threshold: float | None = None, both_strands: bool = True,
-) -> Motif:  # fmt: skip
+def scored_motif(
+    codes: np.ndarray,
+    positive: np.ndarray,
+    held_out: np.ndarray,
+    log_odds: np.ndarray,
+    background: np.ndarray,
+    *,
+    threshold: float | None = None,
+    both_strands: bool = True,
+) -> Motif:
     """Count the sequences with a site in both halves, and test those held out.
 
     Without a threshold, it is the one that separates the sets best in the discovery half.
@@ -194,13 +226,16 @@ def judged(
     if threshold is None:
         threshold = best_threshold(score[learn & positive], score[learn & ~positive])[1]
     hit = score >= threshold
-    found = [int((hit & part & side).sum()) for part in (learn, test)
-             for side in (positive, ~positive)]  # fmt: skip
-    pval = enrichment(found[2], int((test & positive).sum()), found[3],
-                      int((test & ~positive).sum()))  # fmt: skip
+    counts = [
+        int((hit & part & side).sum()) for part in (learn, test) for side in (positive, ~positive)
+    ]
+    pval = enrichment(
+        counts[2], int((test & positive).sum()), counts[3], int((test & ~positive).sum())
+    )
     matrix = np.exp(log_odds) * background
     matrix = (matrix / matrix.sum(axis=1, keepdims=True))[:, ALPHABETICAL]
-    return Motif(matrix, log_odds, threshold, tuple(found), pval)  # type: ignore[arg-type]
+    found = (counts[0], counts[1], counts[2], counts[3])
+    return Motif(matrix, log_odds, threshold, found, pval)
 
 
 def enrichment(a: int, n: int, b: int, m: int) -> float:
@@ -216,8 +251,8 @@ def best_sites(codes: np.ndarray, log_odds: np.ndarray, *, both_strands: bool = 
     n, m = len(codes), score.shape[1] // (2 if both_strands else 1)
     if not m:
         return Sites(np.full(n, _NEVER), np.zeros(n, np.int64), np.ones(n, bool))
-    at = score.argmax(axis=1)
-    return Sites(score[np.arange(n), at], at % m, at < m)
+    site = score.argmax(axis=1)
+    return Sites(score[np.arange(n), site], site % m, site < m)
 
 
 def _scores(codes: np.ndarray, log_odds: np.ndarray, *, both_strands: bool) -> np.ndarray:
@@ -256,7 +291,7 @@ def _separation(a: np.ndarray, n: int, b: np.ndarray, m: int) -> np.ndarray:
 
 def _seeds(
     codes: np.ndarray, label: np.ndarray, *, both_strands: bool, pval: float, n_seeds: int
-) -> list[np.ndarray]:  # fmt: skip
+) -> list[np.ndarray]:
     """Base numbers of the words that separate the sets best, those that pass only."""
     from scipy.stats import chi2
 
@@ -280,33 +315,51 @@ def _seeds(
     return [words[i] for i, q in zip(order, p, strict=True) if q <= pval and score[i] > 0]
 
 
+class _Grown(NamedTuple):
+    """A matrix grown from a word: how well it separates, its log odds, and the threshold."""
+
+    separation: float
+    log_odds: np.ndarray
+    threshold: float
+
+
 def _grown(
-    codes: np.ndarray, label: np.ndarray, word: np.ndarray, width: int, background: np.ndarray,
-    *, both_strands: bool, n_steps: int,
-) -> tuple[float, np.ndarray, float]:  # fmt: skip
-    """Separation, log odds and threshold of the best matrix grown from a word."""
+    codes: np.ndarray,
+    label: np.ndarray,
+    word: np.ndarray,
+    width: int,
+    background: np.ndarray,
+    *,
+    both_strands: bool,
+    n_steps: int,
+) -> _Grown:
+    """The best matrix grown from a word."""
     flank = max(0, width - SEED)
     left = flank // 2
     start = np.tile(background, (SEED + flank, 1))
     start[left : left + SEED] = 0.2 * background
     start[np.arange(left, left + SEED), word] += 0.8
     share, matrix = 0.5, start
-    best = (-1.0, np.log(matrix / background), 0.0)
+    best = _Grown(-1.0, np.log(matrix / background), 0.0)
     for _ in range(n_steps):
         matrix, share = _step(codes[label], matrix, share, background, both_strands=both_strands)
         trimmed = informative(matrix, background)
         log_odds = np.log(trimmed / background)
         score = best_sites(codes, log_odds, both_strands=both_strands).score
         value, threshold = best_threshold(score[label], score[~label])
-        if value > best[0]:
-            best = (value, log_odds, threshold)
+        if value > best.separation:
+            best = _Grown(value, log_odds, threshold)
     return best
 
 
 def _step(
-    codes: np.ndarray, matrix: np.ndarray, share: float, background: np.ndarray,
-    *, both_strands: bool,
-) -> tuple[np.ndarray, float]:  # fmt: skip
+    codes: np.ndarray,
+    matrix: np.ndarray,
+    share: float,
+    background: np.ndarray,
+    *,
+    both_strands: bool,
+) -> tuple[np.ndarray, float]:
     """One step of expectation maximisation, zero or one site per sequence."""
     width = len(matrix)
     score = _scores(codes, np.log(matrix / background), both_strands=both_strands)
@@ -314,11 +367,11 @@ def _step(
     odds = np.exp(np.clip(score, -60, 60)) * (share / places)
     odds[score <= _NEVER / 2] = 0
     posterior = odds / (1 - share + odds.sum(axis=1, keepdims=True))
-    seq, at = np.nonzero(posterior > 1e-3)
-    weight = posterior[seq, at]
+    seq, site = np.nonzero(posterior > 1e-3)
+    weight = posterior[seq, site]
     m = codes.shape[1] - width + 1
-    back = at >= m
-    base = codes[seq[:, None], (at % m)[:, None] + np.arange(width)]
+    back = site >= m
+    base = codes[seq[:, None], (site % m)[:, None] + np.arange(width)]
     base[back] = COMPLEMENT[base[back, ::-1]]
     count = np.stack([np.bincount(base[:, t], weights=weight, minlength=4) for t in range(width)])
     new = count + background
@@ -330,29 +383,29 @@ def _step(
 def informative(matrix: np.ndarray, background: np.ndarray) -> np.ndarray:
     """Probabilities by base number without ends that say little."""
     bits = (matrix * np.log2(matrix / background)).sum(axis=1)
-    kept = np.flatnonzero(bits >= _LEAST_BITS)
-    if len(kept) < 2 or kept[-1] - kept[0] < 4:
+    columns = np.flatnonzero(bits >= _LEAST_BITS)
+    if len(columns) < 2 or columns[-1] - columns[0] < 4:
         return matrix
-    return matrix[kept[0] : kept[-1] + 1]
+    return matrix[columns[0] : columns[-1] + 1]
 
 
 def best_threshold(positives: np.ndarray, negatives: np.ndarray) -> tuple[float, float]:
     """Score that separates the sets best, and how well."""
-    tried = np.unique(positives[positives > _NEVER / 2])
-    if not len(tried):
+    thresholds = np.unique(positives[positives > _NEVER / 2])
+    if not len(thresholds):
         return -1.0, np.inf
-    a = len(positives) - np.searchsorted(np.sort(positives), tried, side="left")
-    b = len(negatives) - np.searchsorted(np.sort(negatives), tried, side="left")
+    a = len(positives) - np.searchsorted(np.sort(positives), thresholds, side="left")
+    b = len(negatives) - np.searchsorted(np.sort(negatives), thresholds, side="left")
     value = _separation(a, len(positives), b, len(negatives))
     best = int(value.argmax())
-    return float(value[best]), float(tried[best])
+    return float(value[best]), float(thresholds[best])
 
 
 def erase(codes: np.ndarray, log_odds: np.ndarray, threshold: float, *, both_strands: bool) -> None:
     """Make every site unknown, in place."""
     score = _scores(codes, log_odds, both_strands=both_strands)
-    seq, at = np.nonzero(score >= threshold)
-    start = at % (codes.shape[1] - len(log_odds) + 1)
+    seq, site = np.nonzero(score >= threshold)
+    start = site % (codes.shape[1] - len(log_odds) + 1)
     codes[seq[:, None], start[:, None] + np.arange(len(log_odds))] = UNKNOWN
 
 
@@ -370,9 +423,9 @@ def dinucleotide_shuffle(codes: np.ndarray, rng: np.random.Generator) -> np.ndar
             break
     order = []
     for b, e in enumerate(edges):
-        rest = [x for i, x in enumerate(e) if i != final.get(b)]
-        rest = [rest[i] for i in rng.permutation(len(rest))]
-        order.append(iter(rest + ([e[final[b]]] if b in final else [])))
+        remaining = [x for i, x in enumerate(e) if i != final.get(b)]
+        remaining = [remaining[i] for i in rng.permutation(len(remaining))]
+        order.append(iter(remaining + ([e[final[b]]] if b in final else [])))
     out = [int(codes[0])]
     for _ in range(len(codes) - 1):
         out.append(next(order[out[-1]]))
@@ -380,10 +433,10 @@ def dinucleotide_shuffle(codes: np.ndarray, rng: np.random.Generator) -> np.ndar
 
 
 def _leads(base: int, final: dict[int, int], edges: list[list[int]], last: int) -> bool:
-    seen = set()
+    visited = set()
     while base != last:
-        if base in seen:
+        if base in visited:
             return False
-        seen.add(base)
+        visited.add(base)
         base = edges[base][final[base]]
     return True

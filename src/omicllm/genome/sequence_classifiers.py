@@ -136,10 +136,10 @@ def position_words(codes: np.ndarray, k: int) -> sparse.csr_matrix:
     rows, columns, first = [], [], 0
     for j in range(1, k + 1):
         number = kmer_numbers(codes.ravel(), j)
-        at = np.flatnonzero(number >= 0)
-        row, place = np.divmod(at, stride)
+        cells = np.flatnonzero(number >= 0)
+        row, position = np.divmod(cells, stride)
         rows.append(row)
-        columns.append(first + place * 4**j + number[at])
+        columns.append(first + position * 4**j + number[cells])
         first += (stride - 1) * 4**j
     row, column = np.concatenate(rows), np.concatenate(columns)
     return sparse.csr_matrix((np.ones(len(row)), (row, column)), shape=(n, first))

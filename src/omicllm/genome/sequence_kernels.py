@@ -107,12 +107,12 @@ class Regions(Words):
         lengths = np.array([len(s) for s in sequences])
         row = np.repeat(np.arange(n), lengths + 1)
         start = np.concatenate([[0], np.cumsum(lengths + 1)[:-1]])
-        place = np.arange(len(row)) - start[row]
+        position = np.arange(len(row)) - start[row]
         for k in (1, 2, 3):
             # A word belongs to the two nearest regions, more to the nearer (linear).
-            at = last * place / np.maximum(lengths[row] - k, 1)
-            low = np.clip(at.astype(np.int64), 0, last - 1)
-            share = np.clip(at - low, 0, 1)
+            scaled = last * position / np.maximum(lengths[row] - k, 1)
+            low = np.clip(scaled.astype(np.int64), 0, last - 1)
+            share = np.clip(scaled - low, 0, 1)
             counts = _counts(codes, row * (last + 1) + low, k, n * (last + 1), 1 - share)
             counts += _counts(codes, row * (last + 1) + low + 1, k, n * (last + 1), share)
             counts = counts.reshape(n, -1)
@@ -138,11 +138,11 @@ class Positions:
         """Kernel of the training sequences (n, n), given their class numbers."""
         self._width = min(map(len, sequences))
         self._k = 4 if self._width <= 200 else 3
-        place = np.ones(self._width)
+        weight = np.ones(self._width)
         if codes is not None:
-            place = _place_weights(aligned_codes(sequences, self._width)[:, :-1], codes)
+            weight = _place_weights(aligned_codes(sequences, self._width)[:, :-1], codes)
         words = [
-            np.array([place[i : i + j].mean() for i in range(self._width)]).repeat(4**j)
+            np.array([weight[i : i + j].mean() for i in range(self._width)]).repeat(4**j)
             for j in range(1, self._k + 1)
         ]
         self._weights = np.sqrt(np.concatenate(words))
@@ -178,8 +178,8 @@ def _place_weights(bases: np.ndarray, codes: np.ndarray) -> np.ndarray:
     statistic = np.zeros(bases.shape[1])
     for c, n in zip(classes, size, strict=True):
         expected = total * (n / len(codes))
-        seen = one_hot[codes == c].sum(axis=0)
-        statistic += ((seen - expected) ** 2 / np.maximum(expected, 0.5)).sum(axis=1)
+        observed = one_hot[codes == c].sum(axis=0)
+        statistic += ((observed - expected) ** 2 / np.maximum(expected, 0.5)).sum(axis=1)
     ratio = statistic / (3 * max(len(classes) - 1, 1))
     smooth = np.convolve(np.pad(ratio, 1, mode="edge"), [0.25, 0.5, 0.25], mode="valid")
     excess = np.maximum(smooth - _NO_SIGN, 0)

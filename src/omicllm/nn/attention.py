@@ -83,7 +83,7 @@ class _NarrowAttention(torch.autograd.Function):
         return dq * math.log(2.0), dk * math.log(2.0), dv, None
 
 
-def _stack(x: torch.Tensor, extra: torch.Tensor) -> torch.Tensor:
+def _stack(x: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
     """Add one feature and pad the tokens with zeros to a multiple of the vector length.
 
     A padded key has value zero and normaliser zero, so it takes no part; what comes out for a
@@ -92,7 +92,7 @@ def _stack(x: torch.Tensor, extra: torch.Tensor) -> torch.Tensor:
     n_rows, width, n_tokens = x.shape
     out = x.new_zeros(n_rows, width + 1, -(-n_tokens // _VECTOR) * _VECTOR)
     out[:, :width, :n_tokens] = x
-    out[:, width:, :n_tokens] = extra
+    out[:, width:, :n_tokens] = last
     return out
 
 

@@ -126,9 +126,19 @@ class Borzoi(EnformerStore, TrackHeads):
     max_len: int | None = None
     #: What a ``config.json`` may say about the network.
     sizes = (
-        "dim", "depth", "heads", "attn_dim_key", "attn_dim_value", "dropout_rate", "attn_dropout",
-        "pos_dropout", "n_features", "widths", "dim_head", "output_heads",
-    )  # fmt: skip
+        "dim",
+        "depth",
+        "heads",
+        "attn_dim_key",
+        "attn_dim_value",
+        "dropout_rate",
+        "attn_dropout",
+        "pos_dropout",
+        "n_features",
+        "widths",
+        "dim_head",
+        "output_heads",
+    )
 
     def __init__(
         self,
@@ -153,14 +163,21 @@ class Borzoi(EnformerStore, TrackHeads):
             msg = "widths must be six numbers, and n_features even."
             raise ValueError(msg)
         self.hparams: dict[str, Any] = {
-            "dim": dim, "depth": depth, "heads": heads, "attn_dim_key": attn_dim_key,
-            "attn_dim_value": attn_dim_value, "n_features": n_features, "widths": list(widths),
+            "dim": dim,
+            "depth": depth,
+            "heads": heads,
+            "attn_dim_key": attn_dim_key,
+            "attn_dim_value": attn_dim_value,
+            "n_features": n_features,
+            "widths": list(widths),
             "dim_head": dim_head,
             "output_heads": dict({"human": 7611} if output_heads is None else output_heads),
-            "dropout_rate": dropout_rate, "attn_dropout": attn_dropout,
-            "pos_dropout": pos_dropout, "target_length": target_length,
+            "dropout_rate": dropout_rate,
+            "attn_dropout": attn_dropout,
+            "pos_dropout": pos_dropout,
+            "target_length": target_length,
             "checkpointing": checkpointing,
-        }  # fmt: skip
+        }
         self.dim, self.target_length, self.checkpointing = dim, target_length, checkpointing
         self.conv_dna = ConvDna(widths[0])
         # The published module has a pool, without weights, at every odd place.
@@ -182,7 +199,7 @@ class Borzoi(EnformerStore, TrackHeads):
                     dropout_rate,
                     attn_dropout,
                     pos_dropout,
-                )  # fmt: skip
+                )
                 for _ in range(depth)
             )
         )
@@ -199,13 +216,25 @@ class Borzoi(EnformerStore, TrackHeads):
 
     @staticmethod
     def _layer(
-        dim: int, heads: int, dim_key: int, dim_value: int, n_features: int, dropout: float,
-        attn_dropout: float, pos_dropout: float,
-    ) -> nn.Sequential:  # fmt: skip
+        dim: int,
+        heads: int,
+        dim_key: int,
+        dim_value: int,
+        n_features: int,
+        dropout: float,
+        attn_dropout: float,
+        pos_dropout: float,
+    ) -> nn.Sequential:
         attention = RelativeAttention(
-            dim, heads=heads, dim_key=dim_key, dim_value=dim_value, n_features=n_features,
-            dropout=attn_dropout, pos_dropout=pos_dropout, basis=window_basis,
-        )  # fmt: skip
+            dim,
+            heads=heads,
+            dim_key=dim_key,
+            dim_value=dim_value,
+            n_features=n_features,
+            dropout=attn_dropout,
+            pos_dropout=pos_dropout,
+            basis=window_basis,
+        )
         return transformer_layer(dim, attention, dropout=dropout, eps=1e-3)
 
     @property

@@ -65,9 +65,10 @@ class PairPool(nn.Module):
 def conv_block(dim: int, dim_out: int | None = None, kernel_size: int = 1) -> nn.Sequential:
     """Batch norm, GELU, convolution."""
     return nn.Sequential(
-        nn.BatchNorm1d(dim), Gelu(),
+        nn.BatchNorm1d(dim),
+        Gelu(),
         nn.Conv1d(dim, dim_out or dim, kernel_size, padding=kernel_size // 2),
-    )  # fmt: skip
+    )
 
 
 def channels(start: int, end: int, n: int, divisible_by: int) -> list[int]:
@@ -162,20 +163,27 @@ class Enformer(EnformerStore, TrackHeads):
             msg = f"dim must be a multiple of dim_divisible_by={dim_divisible_by}, not {dim}."
             raise ValueError(msg)
         self.hparams: dict[str, Any] = {
-            "dim": dim, "depth": depth, "heads": heads, "attn_dim_key": attn_dim_key,
-            "num_downsamples": num_downsamples, "dim_divisible_by": dim_divisible_by,
+            "dim": dim,
+            "depth": depth,
+            "heads": heads,
+            "attn_dim_key": attn_dim_key,
+            "num_downsamples": num_downsamples,
+            "dim_divisible_by": dim_divisible_by,
             "output_heads": dict(HEADS if output_heads is None else output_heads),
-            "dropout_rate": dropout_rate, "attn_dropout": attn_dropout,
-            "pos_dropout": pos_dropout, "target_length": target_length,
+            "dropout_rate": dropout_rate,
+            "attn_dropout": attn_dropout,
+            "pos_dropout": pos_dropout,
+            "target_length": target_length,
             "checkpointing": checkpointing,
-        }  # fmt: skip
+        }
         self.dim, self.bin_size = 2 * dim, 2**num_downsamples
         self.length_multiple = self.bin_size
         self.target_length, self.checkpointing = target_length, checkpointing
         self.stem = nn.Sequential(
-            nn.Conv1d(4, dim // 2, 15, padding=7), Residual(conv_block(dim // 2)),
+            nn.Conv1d(4, dim // 2, 15, padding=7),
+            Residual(conv_block(dim // 2)),
             PairPool(dim // 2),
-        )  # fmt: skip
+        )
         self.conv_tower = nn.Sequential(
             *(
                 nn.Sequential(conv_block(i, o, 5), Residual(conv_block(o)), PairPool(o))
@@ -183,14 +191,19 @@ class Enformer(EnformerStore, TrackHeads):
             )
         )
         self.transformer = nn.Sequential(
-            *(self._layer(dim, heads, attn_dim_key, dropout_rate, attn_dropout, pos_dropout)
-              for _ in range(depth))
-        )  # fmt: skip
+            *(
+                self._layer(dim, heads, attn_dim_key, dropout_rate, attn_dropout, pos_dropout)
+                for _ in range(depth)
+            )
+        )
         # Places 0 and 2 of the published module turn axes and hold no weights.
         self.final_pointwise = nn.Sequential(
-            nn.Identity(), conv_block(dim, 2 * dim), nn.Identity(),
-            nn.Dropout(dropout_rate / 8), Gelu(),
-        )  # fmt: skip
+            nn.Identity(),
+            conv_block(dim, 2 * dim),
+            nn.Identity(),
+            nn.Dropout(dropout_rate / 8),
+            Gelu(),
+        )
         self._heads = nn.ModuleDict(
             {
                 species: nn.Sequential(nn.Linear(2 * dim, n), nn.Softplus())
@@ -204,9 +217,14 @@ class Enformer(EnformerStore, TrackHeads):
         dim: int, heads: int, dim_key: int, dropout: float, attn_dropout: float, pos_dropout: float
     ) -> nn.Sequential:
         attention = RelativeAttention(
-            dim, heads=heads, dim_key=dim_key, dim_value=dim // heads, n_features=dim // heads,
-            dropout=attn_dropout, pos_dropout=pos_dropout,
-        )  # fmt: skip
+            dim,
+            heads=heads,
+            dim_key=dim_key,
+            dim_value=dim // heads,
+            n_features=dim // heads,
+            dropout=attn_dropout,
+            pos_dropout=pos_dropout,
+        )
         return transformer_layer(dim, attention, dropout=dropout)
 
     @property
@@ -260,8 +278,8 @@ def central(x: torch.Tensor, n: int) -> torch.Tensor:
     ValueError
         When there are fewer.
     """
-    extra = x.shape[1] - n
-    if extra < 0:
+    n_more = x.shape[1] - n
+    if n_more < 0:
         msg = f"{n} central bins were asked for, but the sequence has {x.shape[1]}."
         raise ValueError(msg)
-    return x[:, extra // 2 : extra // 2 + n]
+    return x[:, n_more // 2 : n_more // 2 + n]

@@ -22,9 +22,17 @@ class EnformerStore:
 
     #: What a ``config.json`` may say about the network.
     sizes: tuple[str, ...] = (
-        "dim", "depth", "heads", "attn_dim_key", "num_downsamples", "dim_divisible_by",
-        "output_heads", "dropout_rate", "attn_dropout", "pos_dropout",
-    )  # fmt: skip
+        "dim",
+        "depth",
+        "heads",
+        "attn_dim_key",
+        "num_downsamples",
+        "dim_divisible_by",
+        "output_heads",
+        "dropout_rate",
+        "attn_dropout",
+        "pos_dropout",
+    )
 
     @classmethod
     def from_pretrained(
@@ -69,18 +77,18 @@ class EnformerStore:
         ValueError
             Weights that are missing or have another shape.
         """
-        own: Any = self
-        mine = own.state_dict()
-        given = {k: v for k, v in state.items() if not k.startswith(_IGNORED)}
-        absent = sorted(set(mine) - set(given))
-        other = sorted(k for k in set(mine) & set(given) if mine[k].shape != given[k].shape)
+        module: Any = self
+        mine = module.state_dict()
+        weights = {k: v for k, v in state.items() if not k.startswith(_IGNORED)}
+        absent = sorted(set(mine) - set(weights))
+        other = sorted(k for k in set(mine) & set(weights) if mine[k].shape != weights[k].shape)
         if absent or other:
             msg = (
                 f"The weights do not fit: {len(absent)} are missing ({listed(absent, most=3)}), "
                 f"{len(other)} have another shape ({listed(other, most=3)})."
             )
             raise ValueError(msg)
-        own.load_state_dict({k: given[k] for k in mine})
+        module.load_state_dict({k: weights[k] for k in mine})
 
 
 def pretrained_files(path: str | Path, *, allow_download: bool) -> tuple[Path, Path]:
@@ -94,11 +102,11 @@ def pretrained_files(path: str | Path, *, allow_download: bool) -> tuple[Path, P
     names = ("model.safetensors", "pytorch_model.bin")
     folder = Path(path)
     if folder.is_dir():
-        found = [folder / n for n in names if (folder / n).is_file()]
-        if not found or not (folder / "config.json").is_file():
+        weight_files = [folder / n for n in names if (folder / n).is_file()]
+        if not weight_files or not (folder / "config.json").is_file():
             msg = f"{folder} must hold config.json and {names[0]} or {names[1]}."
             raise FileNotFoundError(msg)
-        return folder / "config.json", found[0]
+        return folder / "config.json", weight_files[0]
     if not allow_download:
         msg = (
             f"There is no folder {folder}. Pass the folder of a checkpoint, or allow_download=True "

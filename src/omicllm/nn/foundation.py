@@ -57,19 +57,26 @@ FOUNDATION_ENCODERS: dict[str, FoundationEncoder] = {
     ),
     "uni2_h": FoundationEncoder(
         ViTConfig(1536, 24, 24, 8192, registers=8, **_REGISTERS),
-        "MahmoodLab/UNI2-h", "CC-BY-NC-ND-4.0",
+        "MahmoodLab/UNI2-h",
+        "CC-BY-NC-ND-4.0",
     ),
     "hoptimus0": FoundationEncoder(
         _giant(14, registers=4, places_for_prefix=False),
-        "bioptimus/H-optimus-0", "Apache-2.0", _BIOPTIMUS,
+        "bioptimus/H-optimus-0",
+        "Apache-2.0",
+        _BIOPTIMUS,
     ),
     "hoptimus1": FoundationEncoder(
         _giant(14, registers=4, places_for_prefix=False),
-        "bioptimus/H-optimus-1", "CC-BY-NC-ND-4.0", _BIOPTIMUS,
+        "bioptimus/H-optimus-1",
+        "CC-BY-NC-ND-4.0",
+        _BIOPTIMUS,
     ),
     "h0_mini": FoundationEncoder(
         ViTConfig(768, 12, 12, 4096, registers=4, **_REGISTERS),
-        "bioptimus/H0-mini", "CC-BY-NC-ND-4.0", _BIOPTIMUS,
+        "bioptimus/H0-mini",
+        "CC-BY-NC-ND-4.0",
+        _BIOPTIMUS,
     ),
     "virchow": FoundationEncoder(
         ViTConfig(1280, 32, 16, 6832, **_HUGE), "paige-ai/Virchow", "Apache-2.0"
@@ -82,17 +89,26 @@ FOUNDATION_ENCODERS: dict[str, FoundationEncoder] = {
     ),
     "phikon": FoundationEncoder(
         ViTConfig(768, 12, 12, 3072, patch=16, scale=False, eps=1e-12),
-        "owkin/phikon", "non-commercial (Owkin)", IMAGENET, "vit",
+        "owkin/phikon",
+        "non-commercial (Owkin)",
+        IMAGENET,
+        "vit",
     ),
     "plip": FoundationEncoder(
         ViTConfig(768, 12, 12, 3072, patch=32, scale=False, eps=1e-5, clip=True),
-        "vinid/plip", "non-commercial", _OPENAI, "clip",
+        "vinid/plip",
+        "non-commercial",
+        _OPENAI,
+        "clip",
     ),
     "conch": FoundationEncoder(
         ViTConfig(768, 12, 12, 3072, patch=16, image=448, scale=False, pool="attention"),
-        "MahmoodLab/CONCH", "CC-BY-NC-ND-4.0", IMAGENET, "conch",
+        "MahmoodLab/CONCH",
+        "CC-BY-NC-ND-4.0",
+        IMAGENET,
+        "conch",
     ),
-}  # fmt: skip
+}
 
 
 def load_encoder(
@@ -177,9 +193,11 @@ def _renamed(state: dict[str, torch.Tensor], layout: str) -> dict[str, torch.Ten
         # Heads that some files carry along are no part of the encoder.
         return {k: v for k, v in state.items() if not k.startswith(("head.", "fc_norm."))}
     if layout == "conch":
-        own = {k.removeprefix("visual."): v for k, v in state.items() if k.startswith("visual.")}
-        kept = ("trunk.", "attn_pool_contrast.", "ln_contrast.")
-        return {k.removeprefix("trunk."): v for k, v in own.items() if k.startswith(kept)}
+        visual = {k.removeprefix("visual."): v for k, v in state.items() if k.startswith("visual.")}
+        visual_parts = ("trunk.", "attn_pool_contrast.", "ln_contrast.")
+        return {
+            k.removeprefix("trunk."): v for k, v in visual.items() if k.startswith(visual_parts)
+        }
     out: dict[str, torch.Tensor] = {}
     for key, value in state.items():
         if layout == "clip" and key.startswith(("text", "logit", "visual_projection")):

@@ -26,9 +26,12 @@ def device_of(accelerator: str) -> torch.device:
     name = {"gpu": "cuda"}.get(accelerator, accelerator)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    there = {"cpu": True, "cuda": torch.cuda.is_available(),
-             "mps": torch.backends.mps.is_available()}  # fmt: skip
-    if not there.get(name, False):
+    has = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not has.get(name, False):
         msg = f"accelerator={accelerator!r} is not available here: pass 'auto' or 'cpu'."
         raise ValueError(msg)
     return torch.device(name)
@@ -48,10 +51,16 @@ def both_strands(
 
 
 def embed_rows(
-    trunk: Any, tokens: np.ndarray, *, n_bins: int | None = None, strands: bool = True,
-    batch_size: int = 8, device: torch.device | None = None, precision: str = "32",
+    trunk: Any,
+    tokens: np.ndarray,
+    *,
+    n_bins: int | None = None,
+    strands: bool = True,
+    batch_size: int = 8,
+    device: torch.device | None = None,
+    precision: str = "32",
     watch: Callable[[Iterable[int]], Iterable[int]] = iter,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """One vector per sequence: the mean of its central bins.
 
     Parameters

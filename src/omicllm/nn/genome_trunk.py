@@ -84,10 +84,17 @@ class ModuleTrunk(nn.Module):
     """
 
     def __init__(
-        self, module: nn.Module, *, dim: int, bin_size: int, length_multiple: int | None = None,
-        max_len: int | None = None, takes: str = "channels", gives: str = "bins",
+        self,
+        module: nn.Module,
+        *,
+        dim: int,
+        bin_size: int,
+        length_multiple: int | None = None,
+        max_len: int | None = None,
+        takes: str = "channels",
+        gives: str = "bins",
         name: str = "trunk",
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         if takes not in ("channels", "one_hot", "tokens") or gives not in ("bins", "channels"):
             msg = "takes= is 'channels', 'one_hot' or 'tokens', and gives= 'bins' or 'channels'."
@@ -149,9 +156,15 @@ class TransformersTrunk(nn.Module):
     length_multiple = 1
 
     def __init__(
-        self, model: nn.Module, tokenizer: Callable[..., Any], *, piece: int = 512,
-        words: int | None = None, max_len: int | None = None, name: str | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        model: nn.Module,
+        tokenizer: Callable[..., Any],
+        *,
+        piece: int = 512,
+        words: int | None = None,
+        max_len: int | None = None,
+        name: str | None = None,
+    ) -> None:
         super().__init__()
         if piece < 1 or (words is not None and not 1 <= words <= piece):
             msg = "piece must be at least 1, and words between 1 and piece."
@@ -216,8 +229,8 @@ class TransformersTrunk(nn.Module):
         # no end token (Nucleotide Transformer). Unknown words stay in the mean.
         added = [getattr(self.tokenizer, f"{t}_token_id", None) for t in _ADDED]
         special = torch.tensor([i for i in added if i is not None], device=device)
-        kept = mask.bool() & ~torch.isin(ids, special)
-        weight = kept.unsqueeze(-1).to(hidden.dtype)
+        is_base = mask.bool() & ~torch.isin(ids, special)
+        weight = is_base.unsqueeze(-1).to(hidden.dtype)
         pooled = (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
         return pooled.view(len(rows), -1, self.dim)
 

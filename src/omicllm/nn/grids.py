@@ -155,8 +155,8 @@ class PatchGrid(nn.Module):
         rows, columns = self.grid_shape
         if n_regions == 1:
             return torch.zeros(1, rows * columns)
-        place = torch.arange(rows * columns)
-        grid = torch.stack([place // columns, place % columns], 1).to(torch.float64)
+        pixel = torch.arange(rows * columns)
+        grid = torch.stack([pixel // columns, pixel % columns], 1).to(torch.float64)
         points = grid[self.tissue]
         nearest = (points - points.mean(0)).square().sum(1)
         centres = [points[int(nearest.argmin())]]

@@ -35,9 +35,12 @@ class JointHeads(nn.Module):
     """
 
     def __init__(
-        self, dim: int, *, tracks: Mapping[str, Mapping[str, Any]] | None = None,
+        self,
+        dim: int,
+        *,
+        tracks: Mapping[str, Mapping[str, Any]] | None = None,
         effects: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.described = {species: dict(d) for species, d in (tracks or {}).items()}
         self.new = nn.ModuleDict(

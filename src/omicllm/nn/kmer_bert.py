@@ -75,16 +75,16 @@ class KmerBert(nn.Module):
 
     def pooled(self, ids: torch.Tensor) -> torch.Tensor:
         """Mean hidden state of the k-mers of each row, special tokens left out: (n, d_model)."""
-        kept = ((ids >= 5) | (ids == 1)).unsqueeze(-1)
+        is_word = ((ids >= 5) | (ids == 1)).unsqueeze(-1)
         hidden = self.hidden(ids)
-        return (hidden * kept).sum(dim=1) / kept.sum(dim=1).clamp(min=1)
+        return (hidden * is_word).sum(dim=1) / is_word.sum(dim=1).clamp(min=1)
 
     def masked_loss(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy over tokens whose label is not negative."""
-        at = labels >= 0
+        masked = labels >= 0
         # The vocabulary is large: its scores are made for masked tokens only.
-        scores = self.lm.cls(self.hidden(ids)[at])
-        return nn.functional.cross_entropy(scores.float(), labels[at])
+        scores = self.lm.cls(self.hidden(ids)[masked])
+        return nn.functional.cross_entropy(scores.float(), labels[masked])
 
     def class_scores(self, ids: torch.Tensor) -> torch.Tensor:
         """Scores of the classes (n, n_classes)."""
@@ -148,8 +148,8 @@ class KmerTrunk(nn.Module):
             msg = f"A sequence is shorter than a word of {self.tokenizer.k} bases."
             raise ValueError(msg)
         ids = np.zeros((len(words), max(map(len, words)) + 2), dtype=np.int64)
-        for out, own in zip(ids, words, strict=True):
-            out[0], out[len(own) + 1] = CLS, SEP
-            out[1 : len(own) + 1] = own
+        for out, numbers in zip(ids, words, strict=True):
+            out[0], out[len(numbers) + 1] = CLS, SEP
+            out[1 : len(numbers) + 1] = numbers
         where = next(self.bert.parameters()).device
         return self.bert.pooled(torch.from_numpy(ids).to(where))[torch.from_numpy(bins).to(where)]

@@ -165,16 +165,16 @@ class ProfileLM(nn.Module):
         if at is not None:
             position = torch.cat([at, at.new_tensor([self.n_positions])])[None]
         cos, sin = model.rotary_emb(x, position)
-        seen = None
+        visible = None
         if keep is not None:
-            seen = torch.cat([keep, torch.ones_like(keep[:, :1])], dim=1)[:, None, None]
+            visible = torch.cat([keep, torch.ones_like(keep[:, :1])], dim=1)[:, None, None]
         *first, last = model.layers
         for layer in first:
             mask = None
-            if seen is not None:
+            if visible is not None:
                 causal = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
                 # A hidden gene still sees itself: a row without any key would give NaN.
-                mask = (causal & seen) | torch.eye(length, dtype=torch.bool, device=x.device)
+                mask = (causal & visible) | torch.eye(length, dtype=torch.bool, device=x.device)
             x = layer(x, attention_mask=mask, position_ids=position, position_embeddings=(cos, sin))
         attention = last.self_attn
         normed = last.input_layernorm(x)
@@ -184,7 +184,7 @@ class ProfileLM(nn.Module):
         value = attention.v_proj(normed).view(heads).transpose(1, 2)
         _, key = apply_rotary_pos_emb(key, key, cos, sin)
         query, _ = apply_rotary_pos_emb(query, query, cos[:, -1:], sin[:, -1:])
-        read = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        read = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
         y = x[:, -1:] + attention.o_proj(read.transpose(1, 2).reshape(n, 1, width))
         y = y + last.mlp(last.post_attention_layernorm(y))
         return model.norm(y)[:, 0]
@@ -206,12 +206,12 @@ class ProfileLM(nn.Module):
     ) -> torch.Tensor:
         """Mean cross-entropy of each character given those before it (next-token loss)."""
         mask = None if keep is None else keep.long()
-        told = self.lm(
+        output = self.lm(
             inputs_embeds=self.embed(ids, at)[:, :-1],
             attention_mask=mask,
             position_ids=None if at is None else at[None],
         )
-        logits = told.logits[:, :-1]
+        logits = output.logits[:, :-1]
         wanted = ids[:, 1:]
         if keep is not None:
             wanted = wanted.masked_fill(~keep[:, 1:], -100)

@@ -198,18 +198,18 @@ class MaskedAutoencoder(nn.Module):
         Scalar tensor, in squared standard deviations of a gene when images are standardised.
         """
         patches, _, _ = self._scaled(images)
-        kept, hidden = self.draw_masks(len(patches), generator)
-        latents = self._latents(patches, kept)
+        visible, hidden = self.draw_masks(len(patches), generator)
+        latents = self._latents(patches, visible)
         if self.config["decoder"] == "token":
             target = take(patches, hidden)
             weight = self.grid.pixel_weight[hidden]
-            predicted = self._decode(latents, kept, hidden)
+            predicted = self._decode(latents, visible, hidden)
         else:
             target = patches
             chosen = torch.zeros(len(patches), self.n_tokens, 1, device=patches.device)
             chosen.scatter_(1, hidden[:, :, None], 1.0)
             weight = chosen * self.grid.pixel_weight
-            predicted = self._decode(latents, kept)
+            predicted = self._decode(latents, visible)
         return ((predicted - target).square() * weight).sum() / weight.sum().clamp_min(1.0)
 
     def draw_masks(
@@ -264,28 +264,28 @@ class MaskedAutoencoder(nn.Module):
             return patches, torch.zeros_like(one), one
         return self.grid.standardize(patches)
 
-    def _latents(self, patches: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+    def _latents(self, patches: torch.Tensor, visible: torch.Tensor | None = None) -> torch.Tensor:
         """Run the encoder on all patches, or on those kept: (batch, tokens, dim)."""
         positions = self.positions[self.grid.tissue]
-        if kept is None:
+        if visible is None:
             return self.blocks(self.embed(patches) + positions)
         return self.blocks(
-            self.embed(take(patches, kept)) + torch.nn.functional.embedding(kept, positions)
+            self.embed(take(patches, visible)) + torch.nn.functional.embedding(visible, positions)
         )
 
-    def _pool(self, latents: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+    def _pool(self, latents: torch.Tensor, visible: torch.Tensor | None = None) -> torch.Tensor:
         """Embedding of tokens pooled with softmax weights over those present."""
         logits = self.pool_logits[:, self.grid.tissue]
-        if kept is None:
+        if visible is None:
             pooled = logits.softmax(1) @ latents
         else:
-            pooled = logits[:, kept].transpose(0, 1).softmax(2) @ latents
+            pooled = logits[:, visible].transpose(0, 1).softmax(2) @ latents
         return self.head(pooled.flatten(1))
 
     def _decode(
         self,
         latents: torch.Tensor,
-        kept: torch.Tensor | None = None,
+        visible: torch.Tensor | None = None,
         wanted: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Predict the pixels of the patches wanted (all by default) from the tokens kept."""
@@ -293,5 +293,7 @@ class MaskedAutoencoder(nn.Module):
             positions = self.positions[self.grid.tissue]
             places = positions.expand(len(latents), -1, -1) if wanted is None else positions[wanted]
             return self.decoder(latents, places)
-        pooled = latents.mean(1) if self.config["decoder"] == "image" else self._pool(latents, kept)
+        pooled = (
+            latents.mean(1) if self.config["decoder"] == "image" else self._pool(latents, visible)
+        )
         return self.decoder(pooled)

@@ -57,11 +57,11 @@ class PatchEncoder:
         """Features float32 (n, d) of patches uint8 (n, p, p, 3)."""
         was_training = self.module.training
         home = _device_of(self.module)
-        away = _device(self.accelerator, home)
+        device = _device(self.accelerator, home)
         self.module.eval()
         try:
             with torch.inference_mode():
-                out = self.module.to(away)(self.transform(patches).to(away))
+                out = self.module.to(device)(self.transform(patches).to(device))
         finally:
             self.module.to(home)
             self.module.train(was_training)

@@ -125,9 +125,10 @@ def strategy_loss(strategy: str, predicted: torch.Tensor, target: torch.Tensor) 
     if strategy == "single_z":
         return (predicted - target).square().mean()
     pairs = {
-        "pair_regression": pair_regression, "pair_counts": pair_counts,
+        "pair_regression": pair_regression,
+        "pair_counts": pair_counts,
         "pair_classification": pair_classification,
-    }  # fmt: skip
+    }
     return pairs[strategy](predicted, target)
 
 

@@ -90,11 +90,17 @@ class PersonalNetwork(nn.Module):
     """
 
     def __init__(
-        self, trunk: nn.Module, *, signal: bool = False, track: int | None = None,
-        n_centre_bins: int = 10, freeze: str | Sequence[str] | None = None,
-        frozen_batch_norm: bool = True, dropout: bool = False,
+        self,
+        trunk: nn.Module,
+        *,
+        signal: bool = False,
+        track: int | None = None,
+        n_centre_bins: int = 10,
+        freeze: str | Sequence[str] | None = None,
+        frozen_batch_norm: bool = True,
+        dropout: bool = False,
         joint: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.trunk: Any = trunk
         self.signal, self.track, self.n_centre_bins = signal, track, n_centre_bins
@@ -178,10 +184,10 @@ class PersonalNetwork(nn.Module):
     def embed(self, tokens: torch.Tensor) -> torch.Tensor:
         """Bins (n, bins, dim), without a graph where nothing of the trunk trains."""
         # Integer tokens of a frozen trunk need no graph; one-hot rows may want their gradient.
-        asked = torch.is_grad_enabled() and (
+        needs_grad = torch.is_grad_enabled() and (
             tokens.requires_grad or any(p.requires_grad for p in self._body())
         )
-        with torch.set_grad_enabled(asked):
+        with torch.set_grad_enabled(needs_grad):
             return self.trunk.embed(tokens).float()
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:

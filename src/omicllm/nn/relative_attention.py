@@ -49,9 +49,11 @@ def relative_basis(n: int, n_features: int, *, device: torch.device | None = Non
     mean = torch.linspace(n / k, n, k, device=device, dtype=torch.float64)
     shape, rate = (mean / deviation) ** 2, mean / deviation**2
     log_density = (
-        torch.xlogy(shape - 1, distance) - rate * distance
-        - torch.lgamma(shape) + shape * torch.log(rate)
-    )  # fmt: skip
+        torch.xlogy(shape - 1, distance)
+        - rate * distance
+        - torch.lgamma(shape)
+        + shape * torch.log(rate)
+    )
     gamma = torch.exp(log_density) + 1e-8
     gamma = gamma / gamma.amax(dim=-1, keepdim=True)
     basis = torch.cat([exponential, central, gamma], dim=-1)
@@ -104,10 +106,17 @@ class RelativeAttention(nn.Module):
     """
 
     def __init__(
-        self, dim: int, *, heads: int, dim_key: int, dim_value: int, n_features: int,
-        dropout: float = 0.0, pos_dropout: float = 0.0,
+        self,
+        dim: int,
+        *,
+        heads: int,
+        dim_key: int,
+        dim_value: int,
+        n_features: int,
+        dropout: float = 0.0,
+        pos_dropout: float = 0.0,
         basis: Callable[..., torch.Tensor] = relative_basis,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.heads, self.n_features, self.scale = heads, n_features, dim_key**-0.5
         self.make_basis = basis

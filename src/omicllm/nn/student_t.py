@@ -267,17 +267,17 @@ class StudentTMixture:
         init: StudentTMixture | np.ndarray | None,
     ) -> Parameters:
         shape = (self.n_components, z.shape[1])
-        given = init._require().means if isinstance(init, StudentTMixture) else init
-        if given is not None and tuple(given.shape) != shape:
-            msg = f"init has shape {tuple(given.shape)}; expected {shape}."
+        first_means = init._require().means if isinstance(init, StudentTMixture) else init
+        if first_means is not None and tuple(first_means.shape) != shape:
+            msg = f"init has shape {tuple(first_means.shape)}; expected {shape}."
             raise ValueError(msg)
         if isinstance(init, StudentTMixture):
             p = init._require().to(z)
             return Parameters(p.weights, p.means - centre, p.variances, p.dof)
-        if given is None:
+        if first_means is None:
             means = kmeans_start(z, self.n_components, np.random.default_rng(self.rng))
         else:
-            means = as_matrix(given).to(z) - centre
+            means = as_matrix(first_means).to(z) - centre
         # One M step from hard labels with all scale weights at 1.
         labels = nearest(z, means)
         size = torch.bincount(labels, minlength=self.n_components).to(z)

@@ -71,10 +71,14 @@ class GeneEncoder(nn.Module):
         super().__init__()
         self.n_tokens = n_tokens
         self.body = nn.Sequential(
-            nn.Linear(n_genes, hidden), nn.ReLU(), nn.Dropout(dropout),
-            nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(dropout),
+            nn.Linear(n_genes, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
             nn.Linear(hidden, n_tokens * width),
-        )  # fmt: skip
+        )
         for layer in self.body:
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_normal_(layer.weight)
@@ -145,9 +149,17 @@ class TissueFusion(nn.Module):
     """
 
     def __init__(
-        self, n_features: int, n_genes: int, axes: torch.Tensor, *, width: int = 64,
-        n_heads: int = 4, n_tokens: int = 16, tokens: str = "multi", likelihood: str = "zinb",
-    ) -> None:  # fmt: skip
+        self,
+        n_features: int,
+        n_genes: int,
+        axes: torch.Tensor,
+        *,
+        width: int = 64,
+        n_heads: int = 4,
+        n_tokens: int = 16,
+        tokens: str = "multi",
+        likelihood: str = "zinb",
+    ) -> None:
         super().__init__()
         self.tokens, self.likelihood = tokens, likelihood
         self.adapter = nn.Linear(n_features, width)
@@ -188,9 +200,13 @@ class TissueFusion(nn.Module):
         return out
 
     def fuse(
-        self, features: torch.Tensor, around: torch.Tensor, weight: torch.Tensor,
-        genes: torch.Tensor, known: torch.Tensor,
-    ) -> torch.Tensor:  # fmt: skip
+        self,
+        features: torch.Tensor,
+        around: torch.Tensor,
+        weight: torch.Tensor,
+        genes: torch.Tensor,
+        known: torch.Tensor,
+    ) -> torch.Tensor:
         """Fused state (b, width)."""
         x = self.image(features)
         states, pooled = self.space(around, weight)
@@ -229,9 +245,13 @@ class TissueFusion(nn.Module):
         return logits.softmax(1)[:, :-1]
 
     def log_likelihood(
-        self, counts: torch.Tensor, total: torch.Tensor, rates: torch.Tensor,
-        values: torch.Tensor, mean: torch.Tensor,
-    ) -> torch.Tensor:  # fmt: skip
+        self,
+        counts: torch.Tensor,
+        total: torch.Tensor,
+        rates: torch.Tensor,
+        values: torch.Tensor,
+        mean: torch.Tensor,
+    ) -> torch.Tensor:
         """Log-likelihood (b, n_genes) of raw counts, or of log-normalised `values` (gaussian).
 
         Parameters

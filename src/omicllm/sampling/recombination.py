@@ -64,10 +64,10 @@ def nearest_rows(values: Any, k: int) -> np.ndarray:
     out = np.empty((n, k), dtype=np.int64)
     step = max(1, 2**23 // n)
     for start in range(0, n, step):
-        own = np.arange(start, min(start + step, n))
-        distance = norms[own, None] + norms - 2 * dense(values[own] @ values.T)
-        distance[np.arange(len(own)), own] = np.inf
-        out[own] = np.argsort(distance, axis=1, kind="stable")[:, :k]
+        block = np.arange(start, min(start + step, n))
+        distance = norms[block, None] + norms - 2 * dense(values[block] @ values.T)
+        distance[np.arange(len(block)), block] = np.inf
+        out[block] = np.argsort(distance, axis=1, kind="stable")[:, :k]
     return out
 
 
@@ -116,13 +116,13 @@ def crossover_blocks(
         holds[i, signatures[name]] = True
     used = codes >= 0
     out = []
-    for c, own in enumerate(classes):
+    for c, class_name in enumerate(classes):
         rng = stream(entropy, c, -1)
         votes = rng.random(holds.shape) * holds
         owner = np.where(holds.any(axis=0), votes.argmax(axis=0), -1) if names else None
         mine = np.ones(n_genes, dtype=bool) if owner is None else owner < 0
-        if own in signatures:
-            mine |= holds[names.index(own)]
+        if class_name in signatures:
+            mine |= holds[names.index(class_name)]
         members = np.flatnonzero(codes == c)
         blocks = [(np.flatnonzero(mine), members)]
         for i, name in enumerate(names):
@@ -131,7 +131,7 @@ def crossover_blocks(
             if everywhere:
                 other = list(classes).index(name) if name in classes else -2
                 donors = np.flatnonzero(used & (codes != other))
-            if len(columns) and name != own:
+            if len(columns) and name != class_name:
                 blocks.append((columns, donors))
         out.append([b for b in blocks if len(b[0])])
     return out

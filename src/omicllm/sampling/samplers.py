@@ -177,10 +177,14 @@ class _FromClass:
     def __init__(
         self, X: Any, rows: np.ndarray, options: Options, rng: np.random.Generator, *, gamma: bool
     ) -> None:
-        own = X[rows].astype(np.float64)
-        mean = np.asarray(own.mean(axis=0)).reshape(1, -1)
+        class_values = X[rows].astype(np.float64)
+        mean = np.asarray(class_values.mean(axis=0)).reshape(1, -1)
         if gamma:
-            squares = own.multiply(own) if sparse.issparse(own) else own * own
+            squares = (
+                class_values.multiply(class_values)
+                if sparse.issparse(class_values)
+                else class_values * class_values
+            )
             # Sums of whole numbers are exact: no variance is lost to rounding here.
             n = len(rows)
             spread = n * np.asarray(squares.sum(axis=0)) - (n * mean) ** 2
@@ -255,10 +259,14 @@ def sample(
             rows = np.flatnonzero(codes == c)
             samplers.append(_sampler(method, X, rows, c, options, stream(entropy, c, -1)))
             tasks += [
-                (len(samplers) - 1, min(step, n - start), stream(entropy, c, start // step),
-                 first + start)
+                (
+                    len(samplers) - 1,
+                    min(step, n - start),
+                    stream(entropy, c, start // step),
+                    first + start,
+                )
                 for start in range(0, n, step)
-            ]  # fmt: skip
+            ]
         first += n
     as_sparse = sparse.issparse(X)
     out = None if as_sparse else np.empty((first, genes), dtype=dtype)

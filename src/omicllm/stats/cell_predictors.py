@@ -20,9 +20,15 @@ if TYPE_CHECKING:
 CLIP = 5.0
 #: Predictors of `CellPredictors`, in the order of the stack.
 PREDICTORS = (
-    "attention", "attention_profile", "gene_attention", "ridge_0.3", "ridge_3", "kernel_ridge",
-    "knn", "mean_z",
-)  # fmt: skip
+    "attention",
+    "attention_profile",
+    "gene_attention",
+    "ridge_0.3",
+    "ridge_3",
+    "kernel_ridge",
+    "knn",
+    "mean_z",
+)
 #: Sharpness of the softmax over reference cells, over genes, and of the kernel of kernel ridge.
 _SHARPNESS, _GENE_SHARPNESS, _KERNEL = 5.0, 10.0, 3.0
 _KERNEL_PENALTY = 3.0
@@ -158,10 +164,13 @@ def neighbor_mean(query: np.ndarray, keys: np.ndarray, values: np.ndarray, k: in
         nearest = np.broadcast_to(np.arange(len(keys)), similarity.shape)
     n = len(query)
     pick = sparse.csr_matrix(
-        (np.full(n * k, 1.0 / k, dtype=np.float32), np.sort(nearest, axis=1).ravel(),
-         np.arange(0, n * k + 1, k)),
+        (
+            np.full(n * k, 1.0 / k, dtype=np.float32),
+            np.sort(nearest, axis=1).ravel(),
+            np.arange(0, n * k + 1, k),
+        ),
         shape=(n, len(keys)),
-    )  # fmt: skip
+    )
     return np.asarray(pick @ values)
 
 

@@ -58,16 +58,16 @@ class ClassMoments:
         ----------
         Tusher, Tibshirani and Chu 2001, PNAS 98:5116.
         """
-        there = np.flatnonzero(self.counts > 0)
-        n = self.counts[there]
-        means = self.sums[there] / n[:, None]
-        within = self.squares[there].sum(axis=0) - (n[:, None] * means**2).sum(axis=0)
-        s = np.sqrt(within.clip(0) / max(n.sum() - len(there), 1))
+        present = np.flatnonzero(self.counts > 0)
+        n = self.counts[present]
+        means = self.sums[present] / n[:, None]
+        within = self.squares[present].sum(axis=0) - (n[:, None] * means**2).sum(axis=0)
+        s = np.sqrt(within.clip(0) / max(n.sum() - len(present), 1))
         varies = self.sd > 0
         s0 = np.median(s[varies]) if varies.any() else 1.0
         out = np.zeros((self.n_classes, self.n_genes))
-        for i, c in enumerate(there):
-            others = np.delete(means, i, axis=0).mean(axis=0) if len(there) > 1 else means[i]
+        for i, c in enumerate(present):
+            others = np.delete(means, i, axis=0).mean(axis=0) if len(present) > 1 else means[i]
             size = np.sqrt(1 / (1 / n[i] + 1 / max(n.sum() - n[i], 1)))
             out[c] = (means[i] - others) / np.maximum(s + s0, 1e-12) * size
         out[:, ~varies] = 0

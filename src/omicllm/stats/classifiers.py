@@ -8,8 +8,13 @@ import numpy as np
 
 #: Shown beside the language model; the last one looks at no gene.
 BASELINES = (
-    "logistic_regression", "linear_svm", "random_forest", "mlp", "knn", "majority",
-)  # fmt: skip
+    "logistic_regression",
+    "linear_svm",
+    "random_forest",
+    "mlp",
+    "knn",
+    "majority",
+)
 
 
 def _make(name: str, n: int, seed: int) -> Any:

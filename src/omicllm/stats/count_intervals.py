@@ -54,9 +54,16 @@ class CountIntervals:
 
     @classmethod
     def fitted(
-        cls, counts: np.ndarray, total: np.ndarray, log_rate: np.ndarray, sections: np.ndarray,
-        rng: np.random.Generator, *, section_variance: float = 0.0, coverage: float = 0.9,
-    ) -> CountIntervals:  # fmt: skip
+        cls,
+        counts: np.ndarray,
+        total: np.ndarray,
+        log_rate: np.ndarray,
+        sections: np.ndarray,
+        rng: np.random.Generator,
+        *,
+        section_variance: float = 0.0,
+        coverage: float = 0.9,
+    ) -> CountIntervals:
         """Fit overdispersion and level on held-out predictions.
 
         Parameters
@@ -75,27 +82,28 @@ class CountIntervals:
         """
         order = np.argsort(log_rate, axis=None, kind="stable")
         mean = (total[:, None] * np.exp(log_rate)).ravel() + 1e-12
-        centres, found = [], []
+        centres, dispersions = [], []
         for part in np.array_split(order, _BINS):
             cells = part
             if len(part) > _MAX_CELLS:
                 cells = rng.choice(part, _MAX_CELLS, replace=False)
-            fits = [_log_likelihood(counts.ravel()[cells], mean[cells], a)
-                    for a in _OVERDISPERSIONS]  # fmt: skip
+            fits = [
+                _log_likelihood(counts.ravel()[cells], mean[cells], a) for a in _OVERDISPERSIONS
+            ]
             centres.append(log_rate.ravel()[cells].mean())
-            found.append(_OVERDISPERSIONS[int(np.argmax(fits))])
-        own = cls(np.maximum.accumulate(centres), np.array(found), 1 - coverage)
+            dispersions.append(_OVERDISPERSIONS[int(np.argmax(fits))])
+        intervals = cls(np.maximum.accumulate(centres), np.array(dispersions), 1 - coverage)
         inside = []
         for s in np.unique(sections):
             rows = np.flatnonzero(sections == s)
             if len(rows) > _MAX_ROWS:
                 rows = np.sort(rng.choice(rows, _MAX_ROWS, replace=False))
             y = np.log1p(TARGET * counts[rows] / np.maximum(total[rows], 1.0)[:, None])
-            tried = own._bounds(log_rate[rows], total[rows], _LEVELS)
-            inside.append([((y >= low - 1e-6) & (y <= high + 1e-6)).mean() for low, high in tried])
+            bounds = intervals._bounds(log_rate[rows], total[rows], _LEVELS)
+            inside.append([((y >= low - 1e-6) & (y <= high + 1e-6)).mean() for low, high in bounds])
         reached = np.minimum.accumulate(np.mean(inside, axis=0))
         level = float(np.interp(-coverage, -reached, _LEVELS))
-        return cls(own.log_rate, own.overdispersion + section_variance, level)
+        return cls(intervals.log_rate, intervals.overdispersion + section_variance, level)
 
     def bounds(self, log_rate: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Bounds of log-normalised values, float64 (m, g), of rates (m, g) at depths (m,)."""
@@ -111,9 +119,9 @@ class CountIntervals:
         depth_grid, depth_at = _grid(np.log(total))
         a = np.interp(rate_grid, self.log_rate, self.overdispersion)[:, None]
         for level in levels:
-            made = _shortest(np.exp(rate_grid)[:, None], np.exp(depth_grid)[None], a, level)
+            edges = _shortest(np.exp(rate_grid)[:, None], np.exp(depth_grid)[None], a, level)
             yield tuple(  # type: ignore[misc]
-                np.log1p(TARGET / total[:, None] * x[rate_at, depth_at[:, None]]) for x in made
+                np.log1p(TARGET / total[:, None] * x[rate_at, depth_at[:, None]]) for x in edges
             )
 
 

@@ -59,14 +59,14 @@ def expected_log_by_depth(share: np.ndarray, total: np.ndarray) -> np.ndarray:
     return _interpolated(log_total, grid, expected_log(share, np.exp(grid)))
 
 
-def _interpolated(at: np.ndarray, grid: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _interpolated(x: np.ndarray, grid: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Rows of `values` (m, g), known at `grid` (m,), at other places (n,)."""
     step = grid[1] - grid[0]
     if step <= 0:
-        return np.repeat(values[:1], len(at), axis=0)
-    place = np.clip((at - grid[0]) / step, 0, len(grid) - 1)
-    low = np.minimum(place.astype(np.int64), len(grid) - 2)
-    part = (place - low)[:, None]
+        return np.repeat(values[:1], len(x), axis=0)
+    position = np.clip((x - grid[0]) / step, 0, len(grid) - 1)
+    low = np.minimum(position.astype(np.int64), len(grid) - 2)
+    part = (position - low)[:, None]
     return (1 - part) * values[low] + part * values[low + 1]
 
 

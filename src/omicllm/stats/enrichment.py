@@ -46,9 +46,15 @@ class Enrichment:
 
 
 def matched_enrichment(
-    selected: np.ndarray, inside: np.ndarray, stratum: np.ndarray, group: np.ndarray, *,
-    n_boot: int = 1000, level: float = 0.95, rng: np.random.Generator,
-) -> Enrichment:  # fmt: skip
+    selected: np.ndarray,
+    inside: np.ndarray,
+    stratum: np.ndarray,
+    group: np.ndarray,
+    *,
+    n_boot: int = 1000,
+    level: float = 0.95,
+    rng: np.random.Generator,
+) -> Enrichment:
     """Compare selected with other things of the same stratum.
 
     Parameters
@@ -80,36 +86,42 @@ def matched_enrichment(
     others = np.bincount(code[~selected], minlength=n)
     others_in = np.bincount(code[~selected & inside], minlength=n)
     matched = selected & (others[code] > 0) if n else selected
-    own = np.bincount(code[matched], minlength=n)
+    n_matched = np.bincount(code[matched], minlength=n)
     own_in = np.bincount(code[matched & inside], minlength=n)
-    n_selected, n_inside = int(own.sum()), int(own_in.sum())
+    n_selected, n_inside = int(n_matched.sum()), int(own_in.sum())
     rate = others_in / np.maximum(others, 1)
     counts = (n_selected, int(selected.sum()) - n_selected, int(others.sum()), n_inside)
     if not n_selected:
         return Enrichment(*counts, *[float("nan")] * 6)
-    at = np.flatnonzero(matched)
-    hit, chance = inside[at].astype(np.float64), rate[code[at]]
+    rows = np.flatnonzero(matched)
+    hit, chance = inside[rows].astype(np.float64), rate[code[rows]]
     observed, expected = float(hit.mean()), float(chance.mean())
-    if len(np.unique(group[at])) < _FEWEST_GROUPS:
-        drawn = rng.multinomial(len(at), np.full(len(at), 1 / len(at)), size=n_boot)
-        found, wanted = drawn @ hit, drawn @ chance
+    if len(np.unique(group[rows])) < _FEWEST_GROUPS:
+        drawn = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=n_boot)
+        drawn_inside, wanted = drawn @ hit, drawn @ chance
     else:
-        found, wanted = _by_group(group, code, selected, matched, inside, rate, n_boot, rng)
+        drawn_inside, wanted = _by_group(group, code, selected, matched, inside, rate, n_boot, rng)
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratios = found / wanted
+        ratios = drawn_inside / wanted
         ratio = float(np.float64(observed) / expected)
     ratios = ratios[np.isfinite(ratios)]
     tail = (1 - level) / 2
     low, high = np.quantile(ratios, (tail, 1 - tail)) if len(ratios) else (np.nan, np.nan)
-    pval = _at_least(own, own_in + others_in, own + others, n_inside)
+    pval = _at_least(n_matched, own_in + others_in, n_matched + others, n_inside)
     ratio = ratio if np.isfinite(ratio) else float("nan")
     return Enrichment(*counts, observed, expected, ratio, float(low), float(high), pval)
 
 
 def _by_group(
-    group: np.ndarray, code: np.ndarray, selected: np.ndarray, matched: np.ndarray,
-    inside: np.ndarray, rate: np.ndarray, n_boot: int, rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    group: np.ndarray,
+    code: np.ndarray,
+    selected: np.ndarray,
+    matched: np.ndarray,
+    inside: np.ndarray,
+    rate: np.ndarray,
+    n_boot: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
     """Selected things inside, and the number to be expected, of groups drawn with replacement.
 
     The shares of the strata are those of the drawn groups too.
@@ -121,18 +133,18 @@ def _by_group(
         ones = np.ones(int(which.sum()))
         return sparse.csr_matrix((ones, (unit[which], code[which])), shape=shape)
 
-    own, own_in = counts(matched), np.bincount(unit[matched & inside], minlength=len(units))
+    n_matched, own_in = counts(matched), np.bincount(unit[matched & inside], minlength=len(units))
     others, others_in = counts(~selected), counts(~selected & inside)
-    found, wanted = np.zeros(n_boot), np.zeros(n_boot)
+    observed, wanted = np.zeros(n_boot), np.zeros(n_boot)
     share = np.full(len(units), 1 / len(units))
     for low in range(0, n_boot, _DRAWS):
         block = slice(low, min(low + _DRAWS, n_boot))
         times = rng.multinomial(len(units), share, size=block.stop - low).astype(np.float64)
         known = times @ others
         drawn = np.where(known > 0, times @ others_in / np.maximum(known, 1), rate)
-        found[block] = times @ own_in
-        wanted[block] = ((times @ own) * drawn).sum(axis=1)
-    return found, wanted
+        observed[block] = times @ own_in
+        wanted[block] = ((times @ n_matched) * drawn).sum(axis=1)
+    return observed, wanted
 
 
 def _at_least(drawn: np.ndarray, marked: np.ndarray, total: np.ndarray, least: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -77,13 +78,21 @@ def _add(into: np.ndarray, code: np.ndarray, values: np.ndarray) -> None:
     into += np.add.reduceat(values[order], starts, axis=0)
 
 
-def _correlation(mean: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Correlation and both variances from means of p, t, pp, tt, pt (w, 5, g)."""
+class _Correlation(NamedTuple):
+    """Correlation of predictions with truths, and the variance of each."""
+
+    r: np.ndarray
+    of_prediction: np.ndarray
+    of_truth: np.ndarray
+
+
+def _correlation(mean: np.ndarray) -> _Correlation:
+    """Correlation and variances from means of p, t, pp, tt, pt (w, 5, g)."""
     p, t, pp, tt, pt = (mean[:, i] for i in range(5))
     vp, vt = (np.where(v - m * m > _TINY * v, v - m * m, 0.0) for v, m in ((pp, p), (tt, t)))
     size = np.sqrt(vp * vt)
     r = np.where(size > 0, (pt - p * t) / np.where(size > 0, size, 1.0), 0.0)
-    return np.where(vt > 0, r.clip(-1, 1), np.nan), vp, vt
+    return _Correlation(np.where(vt > 0, r.clip(-1, 1), np.nan), vp, vt)
 
 
 def bootstrap_weights(n_blocks: int, n_boot: int, rng: np.random.Generator) -> np.ndarray:
@@ -99,17 +108,23 @@ def gene_means(sums: Sums, weights: np.ndarray) -> np.ndarray:
         part = Sums(sums.count, sums.values[:, :, start : start + _GENES_AT_ONCE])
         for first in range(0, len(weights), 64):
             rows = slice(first, first + 64)
-            found = part.scores(weights[rows])
-            total[rows] += np.nansum(found, axis=2)
-            n[rows] += np.isfinite(found).sum(axis=2)
+            scores = part.scores(weights[rows])
+            total[rows] += np.nansum(scores, axis=2)
+            n[rows] += np.isfinite(scores).sum(axis=2)
     return total / np.maximum(n, 1)
 
 
 def section_scores(
-    predictions: dict[str, np.ndarray], truth: np.ndarray, sections: np.ndarray,
-    blocks: np.ndarray, *, n_boot: int, level: float, rng: np.random.Generator,
+    predictions: dict[str, np.ndarray],
+    truth: np.ndarray,
+    sections: np.ndarray,
+    blocks: np.ndarray,
+    *,
+    n_boot: int,
+    level: float,
+    rng: np.random.Generator,
     versus: str | None = None,
-) -> tuple[list[dict[str, object]], dict[str, np.ndarray]]:  # fmt: skip
+) -> tuple[list[dict[str, object]], dict[str, np.ndarray]]:
     """Scores of several predictions of the same values, by section and over all.
 
     Parameters
@@ -150,13 +165,15 @@ def section_scores(
     for method, pred in predictions.items():
         by_section, drawn = [], []
         for s in names:
-            own = sections == s
-            sums, score = _scored(pred[own], truth[own], blocks[own])
+            rows_of_section = sections == s
+            sums, score = _scored(
+                pred[rows_of_section], truth[rows_of_section], blocks[rows_of_section]
+            )
             by_section.append(score)
             boot = gene_means(sums, weights[s])
             drawn.append(boot)
             resampled[method, s] = boot
-            rows.append(_row(method, s, int(own.sum()), score))
+            rows.append(_row(method, s, int(rows_of_section.sum()), score))
         per_gene[method] = _mean_of(np.stack(by_section))
         resampled[method, "all"] = np.mean(drawn, axis=0)
         rows.append(_row(method, "all", len(truth), per_gene[method]))

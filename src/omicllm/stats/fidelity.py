@@ -91,11 +91,13 @@ def near_copies(rows: np.ndarray, real: np.ndarray, ratio: float) -> float:
 
     if len(real) < 2 or not len(rows):
         return float("nan")
-    own = NearestNeighbors(n_neighbors=1).fit(real).kneighbors(return_distance=True)[0][:, 0]
+    nearest_real = (
+        NearestNeighbors(n_neighbors=1).fit(real).kneighbors(return_distance=True)[0][:, 0]
+    )
     distance, index = nearest(rows, real)
     # A copy is found with a distance of rounding error.
     zero = distance <= 1e-6 * np.sqrt((real[index] ** 2).sum(axis=1))
-    return float(((distance < ratio * own[index]) | zero).mean())
+    return float(((distance < ratio * nearest_real[index]) | zero).mean())
 
 
 def separation(values: np.ndarray, codes: np.ndarray) -> float:

@@ -97,9 +97,9 @@ def membership(
     Genes that are not `usable` are in none.
     """
     index = {str(name): i for i, name in enumerate(names) if usable[i]}
-    found = [[index[g] for g in genes if g in index] for genes in sets.values()]
-    rows = np.array([i for genes in found for i in genes], dtype=np.int64)
-    columns = np.repeat(np.arange(len(found)), [len(g) for g in found])
+    gene_rows = [[index[g] for g in genes if g in index] for genes in sets.values()]
+    rows = np.array([i for genes in gene_rows for i in genes], dtype=np.int64)
+    columns = np.repeat(np.arange(len(gene_rows)), [len(g) for g in gene_rows])
     ones = np.ones(len(rows), dtype=np.float32)
     return sparse.csc_matrix((ones, (rows, columns)), shape=(len(names), len(sets)))
 

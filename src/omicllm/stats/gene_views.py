@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -115,14 +115,15 @@ def compare_views(
         for X, of_view, target in zip(part, bases, targets, strict=True)
     ]
     lists = [shared.neighbor_lists(T, options.n_neighbors, group) for T in targets]
-    predicted, along, common, chance = _tested_pairs(
-        scores, fold, orders, lists, pairs, options, watch
-    )
+    tested = _tested_pairs(scores, fold, orders, lists, pairs, options, watch)
     agreement = _held_out_agreement(part, bases, fold, options)
     fitted = axes_of.fitted_axes(
-        part, whole, method=options.method, n_axes=options.n_axes,
+        part,
+        whole,
+        method=options.method,
+        n_axes=options.n_axes,
         regularization=options.regularization,
-    )  # fmt: skip
+    )
     agreement = agreement[: len(fitted.strength)]
     # Axes that the views do not share count for nothing; where they share none, all count alike.
     weight = np.sqrt(np.clip(agreement, 0.0, 1.0))
@@ -132,12 +133,37 @@ def compare_views(
     for v, (X, basis, turn) in enumerate(zip(views, whole, fitted.weights, strict=True)):
         placed[v, has[v]] = basis.scores(np.asarray(X)[has[v]]) @ turn * weight
     share, pval = np.full((2, len(full)), np.nan)
-    share[rows], pval[rows] = _alike_genes(lists, pairs, group, options.n_neighbors, chance)
+    share[rows], pval[rows] = _alike_genes(lists, pairs, group, options.n_neighbors, tested.tails)
     return ViewComparison(
         axes_of.joint_positions(placed, has).astype(np.float32),
-        placed.transpose(1, 0, 2).astype(np.float32), agreement, fitted.strength, predicted,
-        along, common, share, pval, _alike_pairs(lists, rows),
-    )  # fmt: skip
+        placed.transpose(1, 0, 2).astype(np.float32),
+        agreement,
+        fitted.strength,
+        tested.directed,
+        tested.canonical,
+        tested.neighbors,
+        share,
+        pval,
+        _alike_pairs(lists, rows),
+    )
+
+
+class _TestedPairs(NamedTuple):
+    """Columns of the three tables, and the chances of common neighbours.
+
+    Attributes
+    ----------
+    directed, canonical, neighbors
+        Name -> column.
+    tails
+        For each pair the chance of 0, 1, ... n_neighbors common neighbours or more, over all
+        permuted genes.
+    """
+
+    directed: dict[str, list[Any]]
+    canonical: dict[str, list[Any]]
+    neighbors: dict[str, list[Any]]
+    tails: list[np.ndarray]
 
 
 def _tested_pairs(
@@ -148,14 +174,8 @@ def _tested_pairs(
     pairs: list[tuple[int, int]],
     options: ViewOptions,
     watch: Callable[[Iterable[int]], Iterable[int]],
-) -> tuple[dict[str, list[Any]], dict[str, list[Any]], dict[str, list[Any]], list[np.ndarray]]:
-    """Every pair of views scored as they are and with the genes of the second permuted.
-
-    Returns
-    -------
-    Columns of the three tables; and for each pair the chance of 0, 1, ... n_neighbors common
-    neighbours or more, over all permuted genes.
-    """
+) -> _TestedPairs:
+    """Every pair of views scored as they are and with the genes of the second permuted."""
     width = min(options.n_axes, *(len(s.scale) for of_view in scores for s in of_view))
     directed: dict[str, list[Any]] = {
         c: [] for c in ("source", "target", "r2", "correlation", "r2_null", "pval")
@@ -166,18 +186,18 @@ def _tested_pairs(
     neighbors: dict[str, list[Any]] = {
         c: [] for c in ("first", "second", "share", "expected", "pval")
     }
-    found: dict[tuple[int, int], tuple[list[Any], list[float]]] = {p: ([], []) for p in pairs}
+    results: dict[tuple[int, int], tuple[list[Any], list[float]]] = {p: ([], []) for p in pairs}
     times = {p: np.zeros(options.n_neighbors + 1) for p in pairs}
     # Genes move in the same way for every pair, so that pairs can be compared.
     for i in watch(range(len(orders))):
         for a, b in pairs:
             one = prediction.pair_scores(scores[a], scores[b], fold, orders[i], n_axes=width)
-            found[a, b][0].append(one)
+            results[a, b][0].append(one)
             common = shared.common_neighbors(lists[a], lists[b], orders[i])
-            found[a, b][1].append(float(common.mean()))
+            results[a, b][1].append(float(common.mean()))
             if i:  # the first order is that of the data
                 times[a, b] += np.bincount(common.sum(axis=1), minlength=len(times[a, b]))
-    for (a, b), (scored, shares) in found.items():
+    for (a, b), (scored, shares) in results.items():
         r2 = np.stack([s.r2 for s in scored])
         p = prediction.permutation_p(r2[0], r2[1:])
         for way, (x, y) in enumerate(((a, b), (b, a))):
@@ -196,7 +216,7 @@ def _tested_pairs(
         for column, value in zip(neighbors.values(), of_pair, strict=True):
             column.append(value)
     tails = [(1.0 + t[::-1].cumsum()[::-1]) / (1.0 + t.sum()) for t in times.values()]
-    return directed, canonical, neighbors, tails
+    return _TestedPairs(directed, canonical, neighbors, tails)
 
 
 def _held_out_agreement(
@@ -207,19 +227,25 @@ def _held_out_agreement(
     for f in range(options.n_folds):
         test = fold == f
         axes = axes_of.fitted_axes(
-            [X[~test] for X in part], [of_view[f] for of_view in bases], method=options.method,
-            n_axes=options.n_axes, regularization=options.regularization,
-        )  # fmt: skip
-        found = axes_of.axis_agreement(axes.place([X[test] for X in part]))
-        out[: len(found)] += test.sum() * found
-        size[: len(found)] += test.sum()
+            [X[~test] for X in part],
+            [of_view[f] for of_view in bases],
+            method=options.method,
+            n_axes=options.n_axes,
+            regularization=options.regularization,
+        )
+        agreement = axes_of.axis_agreement(axes.place([X[test] for X in part]))
+        out[: len(agreement)] += test.sum() * agreement
+        size[: len(agreement)] += test.sum()
     return out / np.maximum(size, 1)
 
 
 def _alike_genes(
-    lists: list[np.ndarray], pairs: list[tuple[int, int]], group: np.ndarray | None, k: int,
+    lists: list[np.ndarray],
+    pairs: list[tuple[int, int]],
+    group: np.ndarray | None,
+    k: int,
     chance: list[np.ndarray],
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+) -> tuple[np.ndarray, np.ndarray]:
     """Share of common neighbours of each gene, mean over pairs of views, and its p value."""
     n = len(lists[0])
     others = np.full(n, n - 1) if group is None else n - np.bincount(group)[group]

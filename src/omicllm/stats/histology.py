@@ -63,9 +63,15 @@ class Baselines:
     n_neighbors: int = 50
 
     def predict(
-        self, X: np.ndarray, Y: np.ndarray, sections: np.ndarray, groups: np.ndarray,
-        new: np.ndarray, new_sections: np.ndarray, rgb: list[int] | None = None,
-    ) -> tuple[dict[str, np.ndarray], dict[str, float]]:  # fmt: skip
+        self,
+        X: np.ndarray,
+        Y: np.ndarray,
+        sections: np.ndarray,
+        groups: np.ndarray,
+        new: np.ndarray,
+        new_sections: np.ndarray,
+        rgb: list[int] | None = None,
+    ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """Fit on training rows and predict new ones, from their features alone.
 
         Parameters
@@ -103,9 +109,13 @@ class Baselines:
         return GroupedRidge(self.alphas, self.n_components, self.criterion, self.center)
 
     def _knn(
-        self, X: np.ndarray, Y: np.ndarray, sections: np.ndarray, new: np.ndarray,
+        self,
+        X: np.ndarray,
+        Y: np.ndarray,
+        sections: np.ndarray,
+        new: np.ndarray,
         new_sections: np.ndarray,
-    ) -> np.ndarray:  # fmt: skip
+    ) -> np.ndarray:
         """Mean of neighbours' targets, centred by section as the ridge is."""
         X, new, Y = (np.asarray(v, dtype=np.float64) for v in (X, new, Y))
         mean = mean_of_sections(Y, sections)
@@ -132,9 +142,13 @@ def variable_genes(values: Any, sections: np.ndarray, n: int) -> np.ndarray:
     """
     total = np.zeros(values.shape[1])
     for s in np.unique(sections):
-        own = values[np.flatnonzero(sections == s)]
-        mean = np.asarray(own.mean(axis=0), dtype=np.float64).ravel()
-        square = own.multiply(own) if hasattr(own, "multiply") else own * own
+        section_values = values[np.flatnonzero(sections == s)]
+        mean = np.asarray(section_values.mean(axis=0), dtype=np.float64).ravel()
+        square = (
+            section_values.multiply(section_values)
+            if hasattr(section_values, "multiply")
+            else section_values * section_values
+        )
         total += np.asarray(square.mean(axis=0), dtype=np.float64).ravel() - mean**2
     return np.sort(np.argsort(-total, kind="stable")[:n])
 
@@ -166,13 +180,13 @@ def leave_block_out(
     folds = []
     for block in np.unique(blocks):
         test = np.flatnonzero(blocks == block)
-        rest = np.flatnonzero(blocks != block)
-        near = np.zeros(len(rest), dtype=bool)
-        own = sections[rest] == sections[test[0]]
-        if own.any():
-            distance, _ = cKDTree(coords[test]).query(coords[rest[own]])
-            near[own] = distance < buffer
-        folds.append(Fold(str(block), rest[~near], test))
+        others = np.flatnonzero(blocks != block)
+        near = np.zeros(len(others), dtype=bool)
+        same_section = sections[others] == sections[test[0]]
+        if same_section.any():
+            distance, _ = cKDTree(coords[test]).query(coords[others[same_section]])
+            near[same_section] = distance < buffer
+        folds.append(Fold(str(block), others[~near], test))
     return folds
 
 
@@ -180,9 +194,9 @@ def neighbor_distance(coords: np.ndarray, sections: np.ndarray) -> float:
     """Median distance of an observation to its nearest neighbour in its section."""
     from scipy.spatial import cKDTree
 
-    found = []
+    distances = []
     for s in np.unique(sections):
-        own = coords[sections == s]
-        if len(own) > 1:
-            found.append(cKDTree(own).query(own, k=2)[0][:, 1])
-    return float(np.median(np.concatenate(found))) if found else 0.0
+        places = coords[sections == s]
+        if len(places) > 1:
+            distances.append(cKDTree(places).query(places, k=2)[0][:, 1])
+    return float(np.median(np.concatenate(distances))) if distances else 0.0

@@ -108,7 +108,7 @@ def impute(
     names = (*PREDICTORS, *(f"tissue_{i}" for i in range(len(averages))))
     most = min(max_cells, max(2000, _STACK_BYTES // (4 * p * len(names))))
     cells = np.arange(n) if n <= most else np.sort(rng.choice(n, most, replace=False))
-    seen = tissue[cells]
+    tissue_sample = tissue[cells]
     options = {"n_neighbors": n_neighbors, "n_pcs": n_pcs}
     rows = max(16, block_bytes // (4 * (3 * len(reference) + 6 * max(p, target.shape[1]))))
     folds = gene_folds(p, n_folds, rng)
@@ -116,16 +116,16 @@ def impute(
     for test in folds:
         train = np.setdiff1d(np.arange(p), test)
         baseline = NeighborBaseline(
-            seen[:, train], reference[:, train], reference[:, test], **options
+            tissue_sample[:, train], reference[:, train], reference[:, test], **options
         )
         for block in _blocks(len(cells), rows):
-            plain[block, test] = baseline.predict(seen[block][:, train])
+            plain[block, test] = baseline.predict(tissue_sample[block][:, train])
     if method == "sigel":
         study = _HiddenGenes(tissue, reference, averages, cells, rows, options)
         stack = np.zeros((len(cells), p, len(names)), dtype=np.float32)
         for test in folds:
             stack[:, test] = study.predict(test, cells)
-        z = standardised(seen)
+        z = standardised(tissue_sample)
         weights = stack_weights(*_products(stack, z))
         inner = np.empty(z.shape, dtype=np.float32)
         few = cells
@@ -135,19 +135,19 @@ def impute(
             inner[:, test] = stack[:, test] @ w.astype(np.float32)
         del stack
         of_target = _stacked_target(
-            tissue, seen, reference, target, averages, weights, rows, options
+            tissue, tissue_sample, reference, target, averages, weights, rows, options
         )
     else:
         weights, inner = np.zeros(0), plain
-        of_target = _plain_target(tissue, seen, reference, target, rows, options)
+        of_target = _plain_target(tissue, tissue_sample, reference, target, rows, options)
     signal = of_target.std(axis=0, dtype=np.float64)
-    moments, left_out = moment_model(reference, seen, target)
-    floor = seen.min()
-    lowest = seen.min(axis=0)
+    moments, left_out = moment_model(reference, tissue_sample, target)
+    floor = tissue_sample.min()
+    lowest = tissue_sample.min(axis=0)
     floor_without = np.where(np.arange(p) == lowest.argmin(), np.partition(lowest, 1)[1], floor)
     scaled = [np.maximum(left_out[0] + left_out[1] * Z, floor_without) for Z in (inner, plain)]
     heldout, heldout_knn = (Z.astype(np.float32) for Z in scaled)
-    intervals = calibrated(heldout, seen, rng, coverage=coverage)
+    intervals = calibrated(heldout, tissue_sample, rng, coverage=coverage)
     mean, sd = (m.astype(np.float32) for m in moments)
     of_target *= sd
     of_target += mean
@@ -156,9 +156,16 @@ def impute(
     for block in _blocks(n, max(1, block_bytes // (32 * of_target.shape[1]))):
         lower[block], upper[block] = intervals.bounds(of_target[block])
     return Imputation(
-        of_target, lower, upper, heldout, heldout_knn, cells, signal, intervals,
+        of_target,
+        lower,
+        upper,
+        heldout,
+        heldout_knn,
+        cells,
+        signal,
+        intervals,
         {n: float(w) for n, w in zip(names, weights, strict=False)},
-    )  # fmt: skip
+    )
 
 
 def _blocks(n: int, rows: int) -> Iterator[slice]:
@@ -175,11 +182,15 @@ def _attended(model: CellPredictors, tissue: np.ndarray, rows: int) -> np.ndarra
 
 
 def _plain_target(
-    tissue: np.ndarray, seen: np.ndarray, reference: np.ndarray, target: np.ndarray, rows: int,
+    tissue: np.ndarray,
+    tissue_sample: np.ndarray,
+    reference: np.ndarray,
+    target: np.ndarray,
+    rows: int,
     options: dict[str, int],
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """The kNN baseline for the targets, in all cells."""
-    model = NeighborBaseline(seen, reference, target, **options)
+    model = NeighborBaseline(tissue_sample, reference, target, **options)
     out = np.empty((len(tissue), target.shape[1]), dtype=np.float32)
     for block in _blocks(len(tissue), rows):
         out[block] = model.predict(tissue[block])
@@ -187,12 +198,17 @@ def _plain_target(
 
 
 def _stacked_target(
-    tissue: np.ndarray, seen: np.ndarray, reference: np.ndarray, target: np.ndarray,
-    averages: Sequence[sparse.csr_matrix], weights: np.ndarray, rows: int,
+    tissue: np.ndarray,
+    tissue_sample: np.ndarray,
+    reference: np.ndarray,
+    target: np.ndarray,
+    averages: Sequence[sparse.csr_matrix],
+    weights: np.ndarray,
+    rows: int,
     options: dict[str, int],
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """The stack for the targets, in all cells; predictors without weight are skipped."""
-    model = CellPredictors(seen, reference, target, **options)
+    model = CellPredictors(tissue_sample, reference, target, **options)
     weight = dict(zip(PREDICTORS, weights, strict=False))
     used = [name for name in PREDICTORS if weight[name] > 0]
     out = np.zeros((len(tissue), target.shape[1]), dtype=np.float32)

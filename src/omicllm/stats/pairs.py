@@ -40,8 +40,8 @@ class PairClassifier:
     _scale: Any = None
 
     def _matrix(self, Z: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-        cosine, rest = pair_features(Z, pairs)
-        X = cosine[:, None] if not self.strength else np.concatenate([cosine[:, None], rest], 1)
+        cosine, features = pair_features(Z, pairs)
+        X = cosine[:, None] if not self.strength else np.concatenate([cosine[:, None], features], 1)
         if self._scale is None:
             self._centre, self._scale = X.mean(axis=0), np.maximum(X.std(axis=0), 1e-9)
         X = (X - self._centre) / self._scale
@@ -110,28 +110,37 @@ def labelled(
 
 
 def chosen_strength(
-    Z: np.ndarray, pairs: np.ndarray, known: set[tuple[int, int]], bins: np.ndarray,
+    Z: np.ndarray,
+    pairs: np.ndarray,
+    known: set[tuple[int, int]],
+    bins: np.ndarray,
     rng: np.random.Generator,
-) -> float:  # fmt: skip
+) -> float:
     """Strength that does best on genes left out of these pairs (three folds); 0 where too few."""
     area = np.zeros(len(STRENGTHS))
     for train, test in gene_splits(pairs, len(Z), 3, rng):
         if train.sum() < 10 or test.sum() < 10:
             continue
-        seen, label = labelled(pairs[train], known, bins, rng)
+        labelled_pairs, label = labelled(pairs[train], known, bins, rng)
         new, truth = labelled(pairs[test], known, bins, rng)
         if len(set(label.tolist())) < 2 or len(set(truth.tolist())) < 2:
             continue
         for i, strength in enumerate(STRENGTHS):
-            model = PairClassifier(strength).fit(Z, seen, label)
+            model = PairClassifier(strength).fit(Z, labelled_pairs, label)
             area[i] += auroc(model.predict(Z, new), truth == 1)
     return STRENGTHS[int(area.argmax())]
 
 
 def cross_validated_pairs(
-    Z: np.ndarray, plain: Any, pairs: np.ndarray, bins: np.ndarray, *, n_folds: int,
-    n_repeats: int, rng: np.random.Generator,
-) -> tuple[dict[str, float], np.ndarray]:  # fmt: skip
+    Z: np.ndarray,
+    plain: Any,
+    pairs: np.ndarray,
+    bins: np.ndarray,
+    *,
+    n_folds: int,
+    n_repeats: int,
+    rng: np.random.Generator,
+) -> tuple[dict[str, float], np.ndarray]:
     """How well pairs of unseen genes are told from others of the same levels.
 
     Parameters
@@ -160,12 +169,12 @@ def cross_validated_pairs(
         for train, test in gene_splits(pairs, len(Z), n_folds, rng):
             if not train.any() or not test.any():
                 continue
-            seen, label = labelled(pairs[train], known, bins, rng)
+            labelled_pairs, label = labelled(pairs[train], known, bins, rng)
             new, truth = labelled(pairs[test], known, bins, rng)
             if len(set(label.tolist())) < 2 or len(set(truth.tolist())) < 2:
                 continue
             strength = chosen_strength(Z, pairs[train], known, bins, rng)
-            score = PairClassifier(strength).fit(Z, seen, label).predict(Z, new)
+            score = PairClassifier(strength).fit(Z, labelled_pairs, label).predict(Z, new)
             true = truth == 1
             values = (score, pair_features(Z, new)[0], plain(new))
             areas.append(tuple(auroc(v, true) for v in values))  # type: ignore[arg-type]
@@ -174,9 +183,12 @@ def cross_validated_pairs(
             times[test] += 1
     mean = np.mean(areas, axis=0) if areas else np.full(3, np.nan)
     scores = {
-        "auc": float(mean[0]), "cosine": float(mean[1]), "coexpression": float(mean[2]),
-        "n_test": n_test, "n_folds_tested": len(areas),
-    }  # fmt: skip
+        "auc": float(mean[0]),
+        "cosine": float(mean[1]),
+        "coexpression": float(mean[2]),
+        "n_test": n_test,
+        "n_folds_tested": len(areas),
+    }
     return scores, np.where(times > 0, total / np.maximum(times, 1), np.nan)
 
 
@@ -234,11 +246,11 @@ def contrast(
     for side in (~second, second):
         n = np.maximum(shown[side].sum(axis=0), 1)
         mean = np.where(shown[side], cosine[side], 0.0).sum(axis=0) / n
-        own = np.where(shown[side], error[side] ** 2, 0.0).sum(axis=0) / n**2
+        from_errors = np.where(shown[side], error[side] ** 2, 0.0).sum(axis=0) / n**2
         spread = np.where(shown[side], (cosine[side] - mean) ** 2, 0.0).sum(axis=0)
         between = np.where(n > 1, spread / (np.maximum(n - 1, 1) * n), 0.0)
         means.append(np.where(shown[side].any(axis=0), mean, np.nan))
-        variances.append(np.maximum(own, between))
+        variances.append(np.maximum(from_errors, between))
     change = means[1] - means[0]
     return change, 2 * norm.sf(np.abs(change) / np.sqrt(np.maximum(sum(variances), 1e-12)))
 

@@ -107,17 +107,17 @@ def common_axes(
     k = min(u.full.shape[1] for u in units)
     agreement = np.min([np.einsum("gd,gd->g", u.first, u.second) for u in units], axis=0)
     anchors = np.sort(np.argsort(-agreement, kind="stable")[:n_anchors])
-    shown = [u.full[anchors, :k].astype(np.float64) for u in units]
-    mean = shown[0]
+    scores = [u.full[anchors, :k].astype(np.float64) for u in units]
+    mean = scores[0]
     for _ in range(rounds):
         turns = []
-        for one in shown:
+        for one in scores:
             left, _, right = np.linalg.svd(one.T @ mean, full_matrices=False)
             turns.append(left @ right)
-        mean = np.mean([one @ t for one, t in zip(shown, turns, strict=True)], axis=0)
+        mean = np.mean([one @ t for one, t in zip(scores, turns, strict=True)], axis=0)
     basis = np.linalg.eigh(mean.T @ mean)[1][:, ::-1]
     turns = [t @ basis for t in turns]
-    placed = np.stack([one @ t for one, t in zip(shown, turns, strict=True)])
+    placed = np.stack([one @ t for one, t in zip(scores, turns, strict=True)])
     square, n = (placed**2).sum(axis=0), len(units)
     shared = ((placed.sum(axis=0) ** 2 - square) / (n * (n - 1))).mean(axis=0)
     weight = np.sqrt(np.maximum(shared, 0.0) / np.maximum(square.mean(axis=0) / n, 1e-12))
@@ -176,30 +176,30 @@ def beyond_noise(value: np.ndarray, noise: np.ndarray, *, window: int = 200) -> 
 def inflation(score: np.ndarray, null: np.ndarray) -> float:
     """How much wider than null scores the bulk of the scores is, at least 1 (genomic control)."""
     centre = np.median(null)
-    at = [0.75, 0.9]
-    wide = np.quantile(score, at) - np.median(score)
-    return float(max(1.0, (wide / np.maximum(np.quantile(null, at) - centre, 1e-9)).max()))
+    levels = [0.75, 0.9]
+    wide = np.quantile(score, levels) - np.median(score)
+    return float(max(1.0, (wide / np.maximum(np.quantile(null, levels) - centre, 1e-9)).max()))
 
 
 def labelings(label: np.ndarray, most: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Every other way, or `most` random ones, to deal the labels to units; names are no matter."""
 
     def canonical(x: Any) -> tuple[int, ...]:
-        seen: dict[int, int] = {}
-        return tuple(seen.setdefault(int(v), len(seen)) for v in x)
+        number: dict[int, int] = {}
+        return tuple(number.setdefault(int(v), len(number)) for v in x)
 
-    own = canonical(label)
-    found: dict[tuple[int, ...], None] = {}
+    observed = canonical(label)
+    distinct: dict[tuple[int, ...], None] = {}
     if len(label) <= 8:
         for one in permutations(label.tolist()):
-            found[canonical(one)] = None
+            distinct[canonical(one)] = None
     else:
         for _ in range(20 * most):
-            found[canonical(rng.permutation(label))] = None
-            if len(found) > most:
+            distinct[canonical(rng.permutation(label))] = None
+            if len(distinct) > most:
                 break
-    found.pop(own, None)
-    others = [np.array(x) for x in found]
+    distinct.pop(observed, None)
+    others = [np.array(x) for x in distinct]
     if len(others) > most:
         others = [others[i] for i in np.sort(rng.choice(len(others), most, replace=False))]
     return others

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy.stats import rankdata
 
@@ -12,24 +14,29 @@ def constant(values: np.ndarray) -> bool:
     return len(values) == 0 or float(np.ptp(values)) < 1e-6 * scale
 
 
-def agreement(predicted: np.ndarray, observed: np.ndarray) -> tuple[float, float, int]:
+class Agreement(NamedTuple):
+    """Correlations over people, NaN for a constant or fewer than three people."""
+
+    pearson: float
+    spearman: float
+    n_people: int
+
+
+def agreement(predicted: np.ndarray, observed: np.ndarray) -> Agreement:
     """Pearson and Spearman correlation, and the number of people used.
 
     Parameters
     ----------
     predicted, observed
         (n_people,); people with a NaN in either are left out.
-
-    Returns
-    -------
-    Pearson, Spearman (both NaN for a constant or fewer than three people), n.
     """
     known = np.isfinite(predicted) & np.isfinite(observed)
     a, b = np.asarray(predicted, float)[known], np.asarray(observed, float)[known]
     if len(a) < 3 or constant(a) or constant(b):
-        return np.nan, np.nan, len(a)
+        return Agreement(np.nan, np.nan, len(a))
     pearson = float(np.corrcoef(a, b)[0, 1])
-    return pearson, float(np.corrcoef(rankdata(a), rankdata(b))[0, 1]), len(a)
+    spearman = float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+    return Agreement(pearson, spearman, len(a))
 
 
 def resampled_agreement(

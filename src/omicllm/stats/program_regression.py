@@ -228,9 +228,13 @@ class ProgramRegression:
         return self
 
     def _linked(
-        self, X: np.ndarray, S: np.ndarray, w: np.ndarray, sections: np.ndarray,
+        self,
+        X: np.ndarray,
+        S: np.ndarray,
+        w: np.ndarray,
+        sections: np.ndarray,
         rng: np.random.Generator,
-    ) -> float:  # fmt: skip
+    ) -> float:
         """1 where image features explain held-out programs better than shuffled ones do, else 0.
 
         Without it, places alone would be read, and chance in smooth patterns would be predicted.
@@ -240,7 +244,7 @@ class ProgramRegression:
             rows = np.sort(rng.choice(len(rows), _MAX_TEST, replace=False))
         X, S, w, sections = X[rows], S[rows], w[rows], sections[rows]
         groups = self.groups_[rows] % 3
-        found = _held_out_gain(X, S, w, groups)
+        gain = _held_out_gain(X, S, w, groups)
         null = np.empty(_N_SHUFFLES)
         for i in range(_N_SHUFFLES):
             order = np.arange(len(X))
@@ -248,12 +252,20 @@ class ProgramRegression:
                 mine = np.flatnonzero(sections == s)
                 order[mine] = rng.permutation(mine)
             null[i] = _held_out_gain(X[order], S, w, groups)
-        return float(found > null.mean() + _LINK_SD * null.std())
+        return float(gain > null.mean() + _LINK_SD * null.std())
 
     def _member(
-        self, kind: str, used: tuple[str, ...], design: dict[str, np.ndarray], S: np.ndarray,
-        w: np.ndarray, rng: np.random.Generator, *, shrink: bool = True, slack: float = _SLACK,
-    ) -> tuple[Member, np.ndarray]:  # fmt: skip
+        self,
+        kind: str,
+        used: tuple[str, ...],
+        design: dict[str, np.ndarray],
+        S: np.ndarray,
+        w: np.ndarray,
+        rng: np.random.Generator,
+        *,
+        shrink: bool = True,
+        slack: float = _SLACK,
+    ) -> tuple[Member, np.ndarray]:
         """Fit one member; its scores of rows that were held out come with it."""
         X = np.hstack([design[b] for b in used])
         n, k = S.shape
@@ -357,9 +369,12 @@ class ProgramRegression:
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything that predictions need, as arrays."""
         out = {
-            "level": self.level_, "share": self.share_, "axes": self.axes_, "gain": self.gain_,
+            "level": self.level_,
+            "share": self.share_,
+            "axes": self.axes_,
+            "gain": self.gain_,
             "numbers": np.array([self.depth_level_, self.carry_]),
-        }  # fmt: skip
+        }
         for name in BLOCKS:
             out[f"scale.{name}"] = self.scale_[name]
             if name in self.rotation_:
@@ -380,11 +395,11 @@ class ProgramRegression:
         out.scale_ = {b: arrays[f"scale.{b}"] for b in BLOCKS}
         out.rotation_ = {b: arrays[f"rotation.{b}"] for b in BLOCKS if f"rotation.{b}" in arrays}
         kinds = [*MEMBERS, ("linear", ("own", "position"))]
-        made = [
+        members = [
             Member(*kind, arrays[f"member{i}.coefficients"], arrays.get(f"member{i}.centres"))
             for i, kind in enumerate(kinds)
         ]
-        out.members_, out.depth_member_ = made[:-1], made[-1]
+        out.members_, out.depth_member_ = members[:-1], members[-1]
         return out
 
 

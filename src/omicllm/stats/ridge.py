@@ -51,8 +51,8 @@ class RidgePath:
     def coefficients(self, alpha: float) -> np.ndarray:
         """B (d, g) for one penalty."""
         # Directions without any variance carry nothing, whatever the penalty.
-        kept = self.s > 1e-10 * self.s.max(initial=0.0)
-        factor = np.where(kept, self.s / np.maximum(self.s**2 + alpha, 1e-300), 0.0)
+        nonzero = self.s > 1e-10 * self.s.max(initial=0.0)
+        factor = np.where(nonzero, self.s / np.maximum(self.s**2 + alpha, 1e-300), 0.0)
         return self.Vt.T @ (factor[:, None] * self.UY)
 
     def predict(self, X: np.ndarray, alpha: float) -> np.ndarray:
@@ -198,15 +198,15 @@ class GroupedRidge:
 
 def mean_correlation(guess: np.ndarray, truth: np.ndarray, sections: np.ndarray) -> float:
     """Mean Pearson correlation over genes within sections; constant truths are left out."""
-    found = []
+    section_means_of_r = []
     for s in np.unique(sections):
         rows = sections == s
         p, t = (v[rows] - v[rows].mean(axis=0) for v in (guess, truth))
         pp, tt = (p**2).sum(axis=0), (t**2).sum(axis=0)
-        kept = tt > 1e-12
+        varies = tt > 1e-12
         r = (p * t).sum(axis=0) / np.sqrt(np.maximum(pp * tt, 1e-300))
-        found.append(r[kept].mean() if kept.any() else 0.0)
-    return float(np.mean(found))
+        section_means_of_r.append(r[varies].mean() if varies.any() else 0.0)
+    return float(np.mean(section_means_of_r))
 
 
 def hest_ridge(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -10,8 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def moments(blocks: Iterable[np.ndarray], n_columns: int) -> tuple[int, np.ndarray, np.ndarray]:
-    """Rows, mean and population variance of each column, blocks being merged as they come.
+class Moments(NamedTuple):
+    """Rows, and mean and population variance of each column."""
+
+    n_rows: int
+    mean: np.ndarray
+    variance: np.ndarray
+
+
+def moments(blocks: Iterable[np.ndarray], n_columns: int) -> Moments:
+    """Moments of the columns, blocks being merged as they come.
 
     References
     ----------
@@ -23,12 +31,12 @@ def moments(blocks: Iterable[np.ndarray], n_columns: int) -> tuple[int, np.ndarr
         if not m:
             continue
         values = np.asarray(block, dtype=np.float64)
-        own = values.mean(axis=0)
-        delta = own - mean
-        spread += ((values - own) ** 2).sum(axis=0) + delta**2 * (n * m / (n + m))
+        block_mean = values.mean(axis=0)
+        delta = block_mean - mean
+        spread += ((values - block_mean) ** 2).sum(axis=0) + delta**2 * (n * m / (n + m))
         mean += delta * (m / (n + m))
         n += m
-    return n, mean, spread / max(n, 1)
+    return Moments(n, mean, spread / max(n, 1))
 
 
 def scales(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:

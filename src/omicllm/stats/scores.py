@@ -92,12 +92,12 @@ def calibration(
         msg = f"probabilities must be (n, n_classes) for {len(codes)} codes, not {P.shape}."
         raise ValueError(msg)
     confidence, right = P.max(axis=1), P.argmax(axis=1) == codes
-    place = np.minimum((confidence * n_bins).astype(np.int64), n_bins - 1)
-    count = np.bincount(place, minlength=n_bins)
+    bin_of_row = np.minimum((confidence * n_bins).astype(np.int64), n_bins - 1)
+    count = np.bincount(bin_of_row, minlength=n_bins)
     used = count > 0
     n = np.maximum(count, 1)
-    mean = np.bincount(place, confidence, n_bins) / n
-    accuracy = np.bincount(place, right, n_bins) / n
+    mean = np.bincount(bin_of_row, confidence, n_bins) / n
+    accuracy = np.bincount(bin_of_row, right, n_bins) / n
     of_truth = P[np.arange(len(P)), codes]
     return {
         "lower": (np.arange(n_bins) / n_bins)[used],

@@ -30,12 +30,12 @@ def neighbor_lists(
     """
     unit = unit_rows(Z)
     n = len(unit)
-    own = np.arange(n) if groups is None else groups
+    group = np.arange(n) if groups is None else groups
     out = np.empty((n, k), dtype=np.int64)
     for start in range(0, n, block):
         rows = slice(start, min(start + block, n))
         similarity = unit[rows] @ unit.T
-        similarity[own[rows, None] == own[None]] = -np.inf
+        similarity[group[rows, None] == group[None]] = -np.inf
         out[rows] = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
     return out
 
@@ -52,10 +52,10 @@ def common_neighbors(first: np.ndarray, second: np.ndarray, order: np.ndarray) -
         are. A gene and its neighbours are renamed together.
     """
     n = len(first)
-    place = np.empty(n, dtype=np.int64)
-    place[order] = np.arange(n)
+    position = np.empty(n, dtype=np.int64)
+    position[order] = np.arange(n)
     offset = np.arange(n, dtype=np.int64)[:, None] * n
-    return np.isin(first + offset, place[second[order]] + offset)
+    return np.isin(first + offset, position[second[order]] + offset)
 
 
 def overlap_p(overlap: np.ndarray, k: int, n_others: np.ndarray) -> np.ndarray:

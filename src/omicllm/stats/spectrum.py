@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -77,10 +77,10 @@ def cross_validated_axes(
     left = n_pixels - k
     # Where too few axes are left to speak of, the trailing ones are noise.
     few = left <= k // 4
-    rest = np.median(held_out[k // 4 :]) if few else (trace - held_out.sum()) / left
+    noise = np.median(held_out[k // 4 :]) if few else (trace - held_out.sum()) / left
     sign = np.where(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])] < 0, -1.0, 1.0)
     axes = np.ascontiguousarray((axes * sign).astype(np.float32))
-    return Spectrum(axes, held_out, max(float(rest), 1e-6))
+    return Spectrum(axes, held_out, max(float(noise), 1e-6))
 
 
 def _blocks(residual: Residual, genes: np.ndarray) -> Iterator[np.ndarray]:
@@ -88,14 +88,20 @@ def _blocks(residual: Residual, genes: np.ndarray) -> Iterator[np.ndarray]:
         yield residual(genes[start : start + _BLOCK])
 
 
+class _Sums(NamedTuple):
+    """Axes, and over all genes the squares along each while hidden, and the squares of all."""
+
+    axes: np.ndarray
+    held_out: np.ndarray
+    trace: float
+
+
 def _leading(gram: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     value, vector = np.linalg.eigh(gram)
     return value[::-1][:k], np.ascontiguousarray(vector[:, ::-1][:, :k])
 
 
-def _by_pixels(
-    residual: Residual, part: np.ndarray, n: int, k: int
-) -> tuple[np.ndarray, np.ndarray, float]:
+def _by_pixels(residual: Residual, part: np.ndarray, n: int, k: int) -> _Sums:
     """Few pixels: one (n, n) product per fold."""
     grams = []
     for j in range(part.max() + 1):
@@ -108,10 +114,10 @@ def _by_pixels(
     for gram in grams:
         axes = _leading(total - gram, k)[1]
         held_out += np.einsum("ik,ik->k", axes, gram @ axes)
-    return _leading(total, k)[1], held_out, float(np.trace(total, dtype=np.float64))
+    return _Sums(_leading(total, k)[1], held_out, float(np.trace(total, dtype=np.float64)))
 
 
-def _by_genes(residual: Residual, part: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, float]:
+def _by_genes(residual: Residual, part: np.ndarray, k: int) -> _Sums:
     """Few genes: everything follows from their (n_genes, n_genes) products."""
     n_genes = len(part)
     gram = np.zeros((n_genes, n_genes))
@@ -126,9 +132,9 @@ def _by_genes(residual: Residual, part: np.ndarray, k: int) -> tuple[np.ndarray,
             gram[b : b + len(right), a : a + len(left)] = (left @ right.T).T
     held_out = np.zeros(k)
     for j in range(part.max() + 1):
-        out, kept = np.flatnonzero(part == j), np.flatnonzero(part != j)
-        value, vector = _leading(gram[np.ix_(kept, kept)], k)
-        along = gram[np.ix_(out, kept)] @ (vector / np.sqrt(np.maximum(value, 1e-9)))
+        out, fitted = np.flatnonzero(part == j), np.flatnonzero(part != j)
+        value, vector = _leading(gram[np.ix_(fitted, fitted)], k)
+        along = gram[np.ix_(out, fitted)] @ (vector / np.sqrt(np.maximum(value, 1e-9)))
         held_out[: along.shape[1]] += (along**2).sum(axis=0)
     value, vector = _leading(gram, k)
     scaled = (vector / np.sqrt(np.maximum(value, 1e-9))).astype(np.float32)
@@ -136,12 +142,12 @@ def _by_genes(residual: Residual, part: np.ndarray, k: int) -> tuple[np.ndarray,
     for a in starts:
         genes = np.arange(a, min(a + _BLOCK, n_genes))
         axes = axes + residual(genes).T @ scaled[genes]
-    return np.asarray(axes), held_out, float(np.trace(gram))
+    return _Sums(np.asarray(axes), held_out, float(np.trace(gram)))
 
 
 def _by_iteration(
     residual: Residual, part: np.ndarray, n: int, k: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, float]:
+) -> _Sums:
     """Many of both: randomised subspace iteration (Halko et al. 2011), never an n x n array."""
     held_out, trace = np.zeros(k), 0.0
     for j in range(part.max() + 1):
@@ -149,7 +155,7 @@ def _by_iteration(
         for block in _blocks(residual, np.flatnonzero(part == j)):
             held_out += ((block @ axes).astype(np.float64) ** 2).sum(axis=0)
             trace += float((block.astype(np.float64) ** 2).sum())
-    return _subspace(residual, np.arange(len(part)), n, k, rng), held_out, trace
+    return _Sums(_subspace(residual, np.arange(len(part)), n, k, rng), held_out, trace)
 
 
 def _subspace(

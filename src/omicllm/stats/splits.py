@@ -30,13 +30,13 @@ def by_rows(strata: np.ndarray, shares: np.ndarray, rng: np.random.Generator) ->
     for stratum in rng.permutation(np.unique(strata)):
         rows = rng.permutation(np.flatnonzero(strata == stratum))
         want = len(rows) * shares + owed
-        given = np.floor(want + 1e-9).clip(0).astype(np.int64)
-        while given.sum() > len(rows):
-            given[np.argmax(given - want)] -= 1
-        order = np.lexsort((rng.random(len(shares)), -np.round(want - given, 9)))
-        given[order[: len(rows) - given.sum()]] += 1
-        owed = want - given
-        out[rows] = np.repeat(np.arange(len(shares)), given)
+        n_rows = np.floor(want + 1e-9).clip(0).astype(np.int64)
+        while n_rows.sum() > len(rows):
+            n_rows[np.argmax(n_rows - want)] -= 1
+        order = np.lexsort((rng.random(len(shares)), -np.round(want - n_rows, 9)))
+        n_rows[order[: len(rows) - n_rows.sum()]] += 1
+        owed = want - n_rows
+        out[rows] = np.repeat(np.arange(len(shares)), n_rows)
     return out
 
 
@@ -141,14 +141,14 @@ def deal_contigs(contigs: np.ndarray, shares: np.ndarray) -> np.ndarray:
     int64 (n_genes,): class of each gene.
     """
     size = np.bincount(contigs)
-    given = np.zeros(len(shares))
+    filled = np.zeros(len(shares))
     out = np.zeros(len(size), dtype=np.int64)
     order = np.argsort(-size, kind="stable")
     for left, contig in zip(range(len(order), 0, -1), order, strict=True):
-        lack = np.where(shares > 0, shares * len(contigs) - given, -np.inf)
-        empty = (shares > 0) & (given == 0)
+        lack = np.where(shares > 0, shares * len(contigs) - filled, -np.inf)
+        empty = (shares > 0) & (filled == 0)
         if empty.sum() >= left:
             lack[~empty] = -np.inf
         out[contig] = best = int(np.argmax(lack))
-        given[best] += size[contig]
+        filled[best] += size[contig]
     return out[contigs]

@@ -6,6 +6,8 @@ Scrucca et al. 2016 for the model names).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 
@@ -27,9 +29,17 @@ def log_densities(
     return np.log(shares) - 0.5 * squared_distances(Y, M) - np.log(np.diag(C)).sum()
 
 
+class TiedMixture(NamedTuple):
+    """Shares (k,), means (k, d) and the covariance (d, d) of all components."""
+
+    shares: np.ndarray
+    means: np.ndarray
+    covariance: np.ndarray
+
+
 def fit_tied_mixture(
     Z: np.ndarray, labels: np.ndarray, k: int, *, max_iter: int = 150, tol: float = 1e-4
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> TiedMixture:
     """EM from hard labels.
 
     Parameters
@@ -42,10 +52,6 @@ def fit_tied_mixture(
         Components.
     max_iter, tol
         Iterations, and smallest gain of the mean log likelihood that goes on.
-
-    Returns
-    -------
-    Shares (k,), means (k, d), covariance (d, d).
     """
     n, d = Z.shape
     R, square, before = np.eye(k)[labels], Z.T @ Z, -np.inf
@@ -65,7 +71,7 @@ def fit_tied_mixture(
         if abs(level - before) < tol:
             break
         before = level
-    return shares, means, covariance
+    return TiedMixture(shares, means, covariance)
 
 
 def most_likely(

@@ -42,10 +42,15 @@ class TissueContext:
 
     @classmethod
     def fitted(
-        cls, errors: np.ndarray, coords: list[np.ndarray], rows: list[np.ndarray],
-        axes: np.ndarray, rng: np.random.Generator,
-        *, shares: tuple[float, ...] = (0.05, 0.05, 0.05, 0.1, 0.2),
-    ) -> TissueContext:  # fmt: skip
+        cls,
+        errors: np.ndarray,
+        coords: list[np.ndarray],
+        rows: list[np.ndarray],
+        axes: np.ndarray,
+        rng: np.random.Generator,
+        *,
+        shares: tuple[float, ...] = (0.05, 0.05, 0.05, 0.1, 0.2),
+    ) -> TissueContext:
         """Choose lengths and noises by hiding most of each training section.
 
         Parameters
@@ -92,9 +97,12 @@ class TissueContext:
         scores = centred @ axes
         left_over = centred - scores @ axes.T
         return cls(
-            axes, _LENGTHS[i], _NOISES[j], np.atleast_2d(np.cov(scores, rowvar=False)),
+            axes,
+            _LENGTHS[i],
+            _NOISES[j],
+            np.atleast_2d(np.cov(scores, rowvar=False)),
             np.maximum(left_over.var(axis=0), 1e-6),
-        )  # fmt: skip
+        )
 
     def krige(
         self, predicted: np.ndarray, values: np.ndarray, measured: np.ndarray, coords: np.ndarray

@@ -48,9 +48,9 @@ class Basis:
         k = min(n_components, n - 1, d)
         value, vector = eigh(gram, subset_by_index=(len(gram) - k, len(gram) - 1))
         value, vector = value[::-1], vector[:, ::-1]
-        kept = value > _NOTHING * max(value[0], 1e-300)
-        scale = np.sqrt(value[kept])
-        axes = (centred.T @ vector[:, kept]) / scale if wide else vector[:, kept]
+        nonzero = value > _NOTHING * max(value[0], 1e-300)
+        scale = np.sqrt(value[nonzero])
+        axes = (centred.T @ vector[:, nonzero]) / scale if wide else vector[:, nonzero]
         # The sign of an axis is arbitrary: its largest weight is made positive.
         largest = np.abs(axes).argmax(axis=0)
         axes = axes * np.sign(axes[largest, np.arange(axes.shape[1])])
@@ -159,16 +159,16 @@ def procrustes(
     """
     width = max(len(b.scale) for b in bases)
     size = [np.linalg.norm(b.scale) / np.sqrt(b.n) for b in bases]
-    shown = []
+    padded = []
     for X, basis, total in zip(views, bases, size, strict=True):
         scores = basis.scores(X) / total
-        shown.append(np.pad(scores, ((0, 0), (0, width - scores.shape[1]))))
+        padded.append(np.pad(scores, ((0, 0), (0, width - scores.shape[1]))))
     # The widest view is the first target: no axis of it is lost.
-    mean = shown[int(np.argmax([len(b.scale) for b in bases]))]
+    mean = padded[int(np.argmax([len(b.scale) for b in bases]))]
     turns: list[np.ndarray] = []
     for _ in range(rounds):
-        turns = [_turn(one, mean) for one in shown]
-        new = np.mean([one @ t for one, t in zip(shown, turns, strict=True)], axis=0)
+        turns = [_turn(one, mean) for one in padded]
+        new = np.mean([one @ t for one, t in zip(padded, turns, strict=True)], axis=0)
         moved = np.linalg.norm(new - mean)
         mean = new
         if moved < 1e-9 * np.linalg.norm(mean):
@@ -178,9 +178,8 @@ def procrustes(
     vector = vector[:, ::-1][:, :k]
     vector = vector * np.sign(vector[np.abs(vector).argmax(axis=0), np.arange(k)])
     weights = tuple(
-        (t[: len(b.scale)] @ vector) / total
-        for t, b, total in zip(turns, bases, size, strict=True)
-    )  # fmt: skip
+        (t[: len(b.scale)] @ vector) / total for t, b, total in zip(turns, bases, size, strict=True)
+    )
     placed = np.stack([b.scores(X) @ w for X, b, w in zip(views, bases, weights, strict=True)])
     spread = np.maximum((placed**2).sum(axis=1).mean(axis=0), 1e-300)
     return CommonAxes(tuple(bases), weights, value[::-1][:k] / spread)
@@ -212,8 +211,8 @@ def axis_agreement(placed: np.ndarray) -> np.ndarray:
     unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-300)
     n = len(unit)
     total = (unit.sum(axis=0) ** 2).sum(axis=0)
-    own = (unit**2).sum(axis=(0, 1))
-    return (total - own) / (n * (n - 1))
+    self_products = (unit**2).sum(axis=(0, 1))
+    return (total - self_products) / (n * (n - 1))
 
 
 def joint_positions(placed: np.ndarray, has: np.ndarray) -> np.ndarray:

@@ -76,8 +76,8 @@ def _lined_up(rows: np.ndarray, groups: np.ndarray, rng: np.random.Generator) ->
     """Rows group by group; groups of about one size, and rows of a group, in random order."""
     names, code, size = np.unique(groups[rows], return_inverse=True, return_counts=True)
     about = np.floor(np.log2(size))[code]
-    place = rng.permutation(len(names))[code]
-    return rows[np.lexsort((rng.random(len(rows)), place, about))]
+    rank = rng.permutation(len(names))[code]
+    return rows[np.lexsort((rng.random(len(rows)), rank, about))]
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,13 @@ class FoldScores:
 
     @classmethod
     def of(
-        cls, X: np.ndarray, basis: Basis, target: np.ndarray, train: np.ndarray,
+        cls,
+        X: np.ndarray,
+        basis: Basis,
+        target: np.ndarray,
+        train: np.ndarray,
         regularization: float,
-    ) -> FoldScores:  # fmt: skip
+    ) -> FoldScores:
         """Put all rows of `X` (n, d) on a basis that was fitted on the rows `train` (bool)."""
         centred = target - target[train].mean(axis=0)
         return cls(basis.scores(X) / basis.scale, centred, basis.scale, basis.trust(regularization))
@@ -168,12 +172,12 @@ def pair_scores(
         A, B = a.unit, b.unit[order]
         targets = b.target[order], a.target
         for way, (X, Y, s) in enumerate(zip((A, B), targets, (a.scale, b.scale), strict=True)):
-            shown, wanted = X[test], Y[test]
+            X_test, wanted = X[test], Y[test]
             # Sums over training genes: those over all, less those left out.
-            Q = X.T @ Y - shown.T @ wanted
+            Q = X.T @ Y - X_test.T @ wanted
             square = float((Y**2).sum() - (wanted**2).sum())
             shrink = _ridge_shrinkage(Q, s, square, n_train)
-            predicted = (shown * shrink) @ Q
+            predicted = (X_test * shrink) @ Q
             error[way] += ((wanted - predicted) ** 2).sum()
             total[way] += (wanted**2).sum()
             cross[way] += (wanted * predicted).sum()
@@ -198,8 +202,8 @@ def _ridge_shrinkage(Q: np.ndarray, s: np.ndarray, total: float, n: int) -> np.n
     """Shrinkage of each axis, ``s^2 / (s^2 + alpha)``, with the least GCV score."""
     square = s**2
     shrink = square / (square + _PENALTIES[:, None] * square.mean())
-    kept = (Q**2).sum(axis=1)
-    residual = total - (kept * (1.0 - (1.0 - shrink) ** 2)).sum(axis=1)
+    size = (Q**2).sum(axis=1)
+    residual = total - (size * (1.0 - (1.0 - shrink) ** 2)).sum(axis=1)
     # One degree of freedom went into the mean.
     freedom = np.maximum(n - 1 - shrink.sum(axis=1), 1.0)
     return shrink[int(np.argmin(residual / freedom**2))]

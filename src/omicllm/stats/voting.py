@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -53,23 +53,41 @@ def vote_shares(
     everybody = rows(np.arange(n))
     by_row = sparse.csr_matrix(labels).T.tocsr()
     for start in range(0, n, _BLOCK):
-        here = slice(start, min(start + _BLOCK, n))
-        distance = everybody[here] @ everybody.T
+        block = slice(start, min(start + _BLOCK, n))
+        distance = everybody[block] @ everybody.T
         np.subtract(1.0, distance, out=distance)
         np.maximum(distance, 1e-6, out=distance)
         itself = np.arange(distance.shape[0])
-        distance[itself, np.arange(here.start, here.stop)] = np.inf
+        distance[itself, np.arange(block.start, block.stop)] = np.inf
         width = np.partition(distance, k - 1, axis=1)[:, k - 1 : k]
         distance /= width
         np.square(distance, out=distance)
         np.negative(distance, out=distance)
         weight = np.exp(distance, out=distance)
-        yield here, (by_row @ weight.T).T / weight.sum(axis=1, keepdims=True)
+        yield block, (by_row @ weight.T).T / weight.sum(axis=1, keepdims=True)
+
+
+class Votes(NamedTuple):
+    """Votes for sets, and how well they find hidden members.
+
+    Attributes
+    ----------
+    votes
+        float32 (n, n_sets): votes of all other genes.
+    auroc
+        (n_sets,).
+    hidden
+        float32 (nnz,): votes that each member got while it was hidden.
+    """
+
+    votes: np.ndarray
+    auroc: np.ndarray
+    hidden: np.ndarray
 
 
 def cross_validated_votes(
     Z: np.ndarray, members: sparse.csc_matrix, fold: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> Votes:
     """Score every gene for every set, and measure how well hidden members are found.
 
     The members of a set are hidden one fold at a time; hidden members are then ranked among the
@@ -85,11 +103,6 @@ def cross_validated_votes(
         Fold of each stored entry of `members` (:func:`fold_of_members`).
     k
         Neighbours.
-
-    Returns
-    -------
-    float32 (n, n_sets) votes of all other genes; AUROC of each set (n_sets,); and float32 (nnz,)
-    votes that each member got while it was hidden.
     """
     unit = unit_rows(Z)
     n, n_sets = members.shape
@@ -107,24 +120,24 @@ def cross_validated_votes(
             (np.ones(int(part.sum()), dtype=np.float32), (where, label * n_folds + fold[part])),
             shape=(n, width * n_folds),
         )
-        found = np.empty((n, width, n_folds), dtype=np.float32)
-        for here, share in vote_shares(lambda g: unit[g], n, split, k):
-            found[here] = share.reshape(-1, width, n_folds)
-        total = found.sum(axis=2)
+        by_fold = np.empty((n, width, n_folds), dtype=np.float32)
+        for block, share in vote_shares(lambda g: unit[g], n, split, k):
+            by_fold[block] = share.reshape(-1, width, n_folds)
+        total = by_fold.sum(axis=2)
         votes[:, chosen] = total
-        hidden[part] = total[where, label] - found[where, label, fold[part]]
+        hidden[part] = total[where, label] - by_fold[where, label, fold[part]]
         for s in range(width):
-            own = label == s
+            in_set = label == s
             outside = np.ones(n, dtype=bool)
-            outside[where[own]] = False
+            outside[where[in_set]] = False
             areas = []
-            for f in np.unique(fold[part][own]):
-                members_f = where[own][fold[part][own] == f]
-                left = total[:, s] - found[:, s, f]
+            for f in np.unique(fold[part][in_set]):
+                members_f = where[in_set][fold[part][in_set] == f]
+                left = total[:, s] - by_fold[:, s, f]
                 score = np.concatenate([left[members_f], left[outside]])
                 areas.append(auroc(score, np.arange(len(score)) < len(members_f)))
             area[first + s] = np.mean(areas) if areas else np.nan
-    return votes, area, hidden
+    return Votes(votes, area, hidden)
 
 
 def precision_at(
