@@ -79,3 +79,97 @@ def test_transformers_model(folder):
         trunk.embed(torch.zeros(1, 8, 4))
     with pytest.raises(FileNotFoundError, match="no config.json"):
         load_trunk(folder.parent)
+
+
+def cropping(kernels, slice_off=0):
+    """Convolutions without padding, whose last bases are cut off as SpliceAI's are."""
+
+    class Crops(nn.Module):
+        def __init__(self):
+            super().__init__()
+            sizes = [4] * (len(kernels) + 1)
+            self.layers = nn.ModuleList(
+                nn.Conv1d(a, b, k) for a, b, k in zip(sizes, sizes[1:], kernels, strict=False)
+            )
+            self.norm = nn.BatchNorm1d(4)
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = layer(x)
+            return self.norm(x)[..., slice_off : x.shape[-1] - slice_off]
+
+    return Crops()
+
+
+@pytest.mark.parametrize("takes", ["channels", "one_hot", "tokens"])
+@pytest.mark.parametrize(
+    "kernels, cut, step, least",
+    [
+        ([9, 9], 0, 1, 17),
+        ([41, 11, 3], 0, 1, 53),
+        ([3], 20, 1, 43),
+        ([9, 9], 0, 8, 24),
+    ],
+)
+def test_networks_that_crop(kernels, cut, step, least, takes):
+    """The least length is the sum of what convolutions and the cut take off, plus one base."""
+    net = cropping(kernels, cut)
+    if takes != "channels":
+
+        class Turned(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.net = net
+
+            def forward(self, x):
+                x = nn.functional.one_hot(x.clamp(0, 3), 4).float() if takes == "tokens" else x
+                return self.net(x.transpose(1, 2))
+
+        module = Turned()
+    else:
+        module = net
+    trunk = ol.nn.ModuleTrunk(
+        module,
+        dim=4,
+        bin_size=1,
+        length_multiple=step,
+        takes=takes,
+        gives="channels",
+        name="cropping",
+    )
+    short = 16 if step == 1 else 8
+    before = {k: v.clone() for k, v in trunk.state_dict().items()}
+    with pytest.raises(
+        ValueError,
+        match=f"cropping makes no bin of sequences of {short} bases.*at least {least}\\.",
+    ):
+        trunk.embed(torch.zeros(2, short, dtype=torch.int8))
+    assert trunk.training, "as it was"
+    if not cut:  # else the call itself reaches the batch norm
+        assert all(torch.equal(v, before[k]) for k, v in trunk.state_dict().items())
+    assert trunk.eval().embed(torch.zeros(2, least, dtype=torch.int8)).shape[0] == 2
+    with pytest.raises(ValueError, match="makes no bin"):
+        trunk.embed(torch.zeros(2, least - step, dtype=torch.int8))
+
+
+def test_other_errors_of_a_module_are_its_own():
+    trunk = ol.nn.ModuleTrunk(nn.Conv1d(5, 4, 3), dim=4, bin_size=1, gives="channels")
+    with pytest.raises(RuntimeError, match="expected input"):
+        trunk.embed(torch.zeros(1, 32, dtype=torch.int8))
+
+
+def test_shortest_sequence_is_said_before_anything_runs():
+    import anndata as ad
+    import pandas as pd
+
+    trunk = ol.nn.ModuleTrunk(
+        cropping([41, 11, 3]), dim=4, bin_size=1, gives="channels", min_len=53, name="cropping"
+    )
+    adata = ad.AnnData(obs=pd.DataFrame({"sequence": ["ACGT" * 10]}, index=["s"]))
+    with pytest.raises(ValueError, match="have 40 bases, but cropping takes at least 53"):
+        ol.tl.embed_sequences(adata, model=trunk)
+    ol.tl.embed_sequences(adata, model=trunk, length=60)
+    assert np.isfinite(adata.obsm["X_cropping"]).all()
+    trunk.min_len = None
+    with pytest.raises(ValueError, match="cropping makes no bin of sequences of 40 bases"):
+        ol.tl.embed_sequences(adata, model=trunk, length=40, key_added="again")

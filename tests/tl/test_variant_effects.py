@@ -262,3 +262,59 @@ def test_windows_past_the_end_of_a_contig(verb, tmp_path):
 def _set_up(rna):
     ol.model.PersonalExpression.setup_anndata(rna, split_key="split")
     return rna
+
+
+@pytest.mark.parametrize("verb", ["variant_effects", "saturation_ism", "input_gradients"])
+@pytest.mark.parametrize("shape", ["flat", "right"])
+def test_tracks_of_a_trunk_trained_elsewhere(verb, shape, tmp_path):
+    """A trunk with tracks (n, bins, tracks) needs no training; other shapes are named."""
+    from made_people import Bins
+
+    class Tracks(ol.nn.ModuleTrunk):
+        def tracks(self, *, embedding, index=None):
+            return embedding[..., index] if shape == "flat" else embedding[..., [index]]
+
+    mdata, genome = cohort(tmp_path)
+    rna = mdata["rna"]
+    torch.manual_seed(0)
+    trunk = Tracks(Bins(), dim=6, bin_size=8, gives="channels", name="elsewhere")
+    call = getattr(ol.tl, verb)
+    target = mdata if verb == "variant_effects" else rna
+    with pytest.raises(TypeError, match="strategy='baseline', track="):
+        call(target, model=trunk, genome=genome)
+    store = ol.pp.haplotypes(mdata["geno"], genome=genome, windows=rna, length=64)
+    model = ol.model.PersonalExpression(
+        _set_up(rna.copy()), store, trunk=trunk, strategy="baseline", track=2
+    )
+    more = {"genes": "P"} if verb == "input_gradients" else {"genes": "P", "both_strands": False}
+    if shape == "flat":
+        message = r"elsewhere.tracks\(embedding=, index=2\) gives .* must give \(n, bins, number"
+        with pytest.raises(ValueError, match=message):
+            call(target, model=model, genome=genome, **more)
+        return
+    out = call(target, model=model, genome=genome, copy=True, **more)
+    if verb == "variant_effects":
+        window = rna.var.loc["P"]
+        row = genome.tokens("c", window["window_start"], window["window_end"])
+        table = ol.get.variant_effects_df(out, mod="geno")
+        snp = next(
+            t for t in table.itertuples() if len(mdata["geno"].var.loc[t.variant, "alt"]) == 1
+        )
+        changed = row.copy()
+        changed[snp.pos - 1 - window["window_start"]] = "ACGT".index(
+            mdata["geno"].var.loc[snp.variant, "alt"]
+        )
+        trunk.eval()
+        with torch.no_grad():
+            p = trunk.embed(np.stack([row, changed]))[..., 2].sum(dim=1)
+        assert snp.effect == pytest.approx(float(p[1] - p[0]), abs=1e-4)
+    else:
+        assert np.abs(out.uns[verb]["scores"]).max() > 0
+    with pytest.raises(ValueError, match="has no tracks. Give it a method tracks"):
+        ol.model.PersonalExpression(
+            _set_up(rna.copy()),
+            store,
+            strategy="baseline",
+            track=2,
+            trunk=ol.nn.ModuleTrunk(Bins(), dim=6, bin_size=8, gives="channels"),
+        )

@@ -286,7 +286,11 @@ def _track(trunk: Any, track: int | None, strategy: str) -> int | None:
         return GM12878 if n > GM12878 else 0
     if track is None and strategy == "baseline":
         has = hasattr(trunk, "tracks") and n != 0
-        msg = f"strategy='baseline' reads a track, but {trunk.name} has none."
+        msg = (
+            f"strategy='baseline' reads a track, but {trunk.name} has none. Give it a method "
+            "tracks(embedding=, index=) that maps bins (n, bins, dim) to (n, bins, number of "
+            "tracks), for example in a subclass of ol.nn.ModuleTrunk."
+        )
         if has:
             msg = f"strategy='baseline' reads a track of {trunk.name}: say which with track=."
         raise ValueError(msg)

@@ -13,6 +13,7 @@ from torch import nn
 from omicllm.genome import tokens as nucleotides
 from omicllm.nn.borzoi import Borzoi
 from omicllm.nn.enformer import Enformer
+from omicllm.nn.genome_embedding import evaluated
 from omicllm.nn.genome_input import as_one_hot
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ class GenomeTrunk(Protocol):
 
     Notes
     -----
-    A trunk may also have ``tracks(embedding=, index=)`` (predicted signals of bins), and
-    ``parts``, a dict of lists of modules that can be frozen by name.
+    A trunk may also have ``tracks(embedding=, index=)``, which maps bins (n, bins, dim) to
+    predicted signals (n, bins, number of tracks); ``parts``, a dict of lists of modules that can
+    be frozen by name; and ``min_len``, the shortest sequence.
     """
 
     name: str
@@ -69,6 +71,9 @@ class ModuleTrunk(nn.Module):
         Lengths must be multiples of this; `bin_size` when None.
     max_len
         Longest sequence.
+    min_len
+        Shortest sequence of a network that crops (convolutions without padding). Where it is not
+        given, a sequence that is too short is an error that names it.
     takes
         ``"channels"`` (n, 4, length), ``"one_hot"`` (n, length, 4), or ``"tokens"`` int64
         (n, length).
@@ -80,7 +85,7 @@ class ModuleTrunk(nn.Module):
     Raises
     ------
     ValueError
-        Unknown `takes` or `gives`; a result of another shape.
+        Unknown `takes` or `gives`; a result of another shape; a sequence that is too short.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class ModuleTrunk(nn.Module):
         bin_size: int,
         length_multiple: int | None = None,
         max_len: int | None = None,
+        min_len: int | None = None,
         takes: str = "channels",
         gives: str = "bins",
         name: str = "trunk",
@@ -101,7 +107,7 @@ class ModuleTrunk(nn.Module):
             raise ValueError(msg)
         self.module = module
         self.name, self.dim, self.bin_size, self.max_len = name, dim, bin_size, max_len
-        self.length_multiple = length_multiple or bin_size
+        self.length_multiple, self.min_len = length_multiple or bin_size, min_len
         self.takes, self.gives = takes, gives
 
     def embed(self, tokens: Any) -> torch.Tensor:
@@ -114,16 +120,70 @@ class ModuleTrunk(nn.Module):
         else:
             x = as_one_hot(tokens, like=like, length_multiple=self.length_multiple)
             x = x.transpose(1, 2) if self.takes == "channels" else x
-        out = self.module(x)
-        if out.ndim == 2:
-            out = out[:, None]
-        elif self.gives == "channels":
-            out = out.transpose(1, 2)
+        out = self._bins(x)
         if out.ndim != 3 or out.shape[-1] != self.dim:
             msg = f"The module gives {tuple(out.shape)}; (n, bins, {self.dim}) was announced."
             raise ValueError(msg)
         return out
 
+    def _bins(self, x: torch.Tensor) -> torch.Tensor:
+        """What the module makes of its input, bins second."""
+        try:
+            out = self._called(x)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if (n := self._shortest(x)) is not None:
+                raise self._too_short(x, n) from error
+            raise
+        if out.ndim == 3 and out.shape[1] == 0:
+            raise self._too_short(x, self._shortest(x))
+        return out
+
+    def _called(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.module(x)
+        if out.ndim == 2:
+            return out[:, None]
+        return out.transpose(1, 2) if self.gives == "channels" and out.ndim == 3 else out
+
+    def _length(self, x: torch.Tensor) -> int:
+        return int(x.shape[-1 if self.takes in ("channels", "tokens") else 1])
+
+    def _shortest(self, x: torch.Tensor) -> int | None:
+        """Least length of which the module makes a bin; None when none is found."""
+        along = x.ndim - 1 if self.takes in ("channels", "tokens") else 1
+        most = self.max_len or _LONGEST_TRIED
+
+        def makes_bins(steps: int) -> bool:
+            # One sequence, its bases over and over.
+            at = torch.arange(steps * self.length_multiple, device=x.device) % x.shape[along]
+            try:
+                return self._called(x[:1].index_select(along, at)).shape[1] > 0
+            except RuntimeError:
+                return False
+
+        with evaluated(self.module), torch.no_grad():
+            low = self._length(x) // self.length_multiple
+            high = 2 * low
+            while not makes_bins(high):
+                low, high = high, 2 * high
+                if high * self.length_multiple > most:
+                    return None
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (low, middle) if makes_bins(middle) else (middle, high)
+        return high * self.length_multiple
+
+    def _too_short(self, x: torch.Tensor, shortest: int | None) -> ValueError:
+        least = "" if shortest is None else f": it takes at least {shortest}"
+        return ValueError(
+            f"{self.name} makes no bin of sequences of {self._length(x)} bases, because it crops "
+            f"them{least}. Pass longer windows, or length=."
+        )
+
+
+#: Longest sequence that a network which crops is tried with.
+_LONGEST_TRIED = 1 << 18
 
 #: Tokens that tokenisers put around a text.
 _ADDED = ("cls", "sep", "bos", "eos", "pad")

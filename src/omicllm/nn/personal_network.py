@@ -107,7 +107,11 @@ class PersonalNetwork(nn.Module):
         self.frozen_batch_norm, self.dropout = frozen_batch_norm, dropout
         self._still: list[nn.Module] = []
         if track is not None and not hasattr(trunk, "tracks"):
-            msg = f"track={track} was asked for, but {self.trunk.name} has no tracks."
+            msg = (
+                f"track={track} was asked for, but {self.trunk.name} has no tracks. Give it a "
+                "method tracks(embedding=, index=) that maps bins (n, bins, dim) to (n, bins, "
+                "number of tracks), for example in a subclass of ol.nn.ModuleTrunk."
+            )
             raise ValueError(msg)
         if signal:
             self.head = None if track is not None else SignalHead(self.trunk.dim)
@@ -196,7 +200,15 @@ class PersonalNetwork(nn.Module):
         with torch.autocast(bins.device.type, enabled=False):
             if self.head is not None:
                 return self.head(bins)
-            return self.trunk.tracks(embedding=bins, index=self.track).sum(dim=(1, 2))
+            rates = self.trunk.tracks(embedding=bins, index=self.track)
+            if rates.ndim != 3 or rates.shape[:2] != bins.shape[:2]:
+                msg = (
+                    f"{self.trunk.name}.tracks(embedding=, index={self.track}) gives "
+                    f"{tuple(rates.shape)} for bins {tuple(bins.shape)}; it must give (n, bins, "
+                    f"number of tracks), here {(*bins.shape[:2], 1)}."
+                )
+                raise ValueError(msg)
+            return rates.sum(dim=(1, 2))  # type: ignore[no-any-return]
 
     def tracks(self, tokens: torch.Tensor, species: str) -> torch.Tensor:
         """Predicted tracks (n, n_bins, n_tracks) of a species, of the data trained on as well."""

@@ -69,7 +69,7 @@ def fitting_length(trunk: Any, length: int, *, what: str, fix: str) -> int:
     Raises
     ------
     ValueError
-        No multiple of the trunk's bins, or too long.
+        No multiple of the trunk's bins, too short or too long.
     """
     step = trunk.length_multiple
     if length % step or length < 1:
@@ -78,6 +78,10 @@ def fitting_length(trunk: Any, length: int, *, what: str, fix: str) -> int:
             f"{what} have {length} bases, but {trunk.name} takes multiples of {step}: {fix} "
             f"(for example {near})."
         )
+        raise ValueError(msg)
+    shortest = getattr(trunk, "min_len", None)
+    if shortest is not None and length < shortest:
+        msg = f"{what} have {length} bases, but {trunk.name} takes at least {shortest}: {fix}."
         raise ValueError(msg)
     if trunk.max_len is not None and length > trunk.max_len:
         msg = f"{what} have {length} bases, but {trunk.name} takes at most {trunk.max_len}: {fix}."
@@ -197,7 +201,13 @@ def predictor_of(model: Any) -> Any:
     if not isinstance(model, PersonalExpression):
         msg = (
             "model= must be a trained PersonalExpression or a folder with one, not "
-            f"{type(model).__name__}. Train one with ol.tl.personal_expression(..., save=)."
+            f"{type(model).__name__}. Train one with ol.tl.personal_expression(..., save=)"
+        )
+        msg += (
+            "; a trunk with tracks needs no training: ol.model.PersonalExpression(..., trunk=, "
+            "strategy='baseline', track=) predicts one of them."
+            if hasattr(model, "embed")
+            else "."
         )
         raise TypeError(msg)
     if not model.is_trained_:
