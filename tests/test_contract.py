@@ -18,6 +18,7 @@ import torch
 from conftest import make_tiny
 from helpers import ATTRIBUTES, only_declared_written, round_trip, same, same_object, slots
 from made_storage import dressed, fingerprint, of_object, unchanged
+from scipy import sparse
 
 import omicllm as ol
 from omicllm._core.keys import KEYS, uns_name
@@ -526,6 +527,160 @@ def test_same_numbers_from_every_storage(verb, how, tmp_path):
         agree({k: found[k] for k in again}, again)
     if not any(isinstance(v, torch.nn.Module) for v in verb.kwargs.values()):
         assert fingerprint(verb.kwargs) == arguments
+
+
+def drawn_in(figure) -> list[np.ndarray]:
+    """Every number in a figure: pixels, points, lines."""
+    out = []
+    for ax in getattr(figure, "axes", None) if hasattr(figure, "savefig") else [figure]:
+        out += [np.asarray(image.get_array().filled(np.nan)) for image in ax.images]
+        for points in ax.collections:
+            out += [np.asarray(points.get_offsets()), np.asarray(points.get_array(), dtype=float)]
+        out += [np.asarray(line.get_xydata()) for line in ax.lines]
+    return out
+
+
+def imputed():
+    """Log values of some genes with others imputed."""
+    adata, reference = make_tiny(40), make_tiny(45, seed=1)
+    ol.tl.impute_genes(adata, reference=reference, max_reference=60)
+    return adata
+
+
+def scored():
+    """The small set with images and scores of its genes."""
+    adata = gridded()
+    ol.tl.spatially_variable_genes(adata, method="moran")
+    adata.var["sigel_cluster"] = [str(i % 2) for i in range(40)]
+    return adata
+
+
+def compared():
+    """Sections in two conditions, compared."""
+    adata = conditions()
+    ol.tl.compare_genes(adata, batch_key="slide", condition_key="condition", min_count=5)
+    return adata
+
+
+def predicted_sections():
+    """Sections with predictions from their images."""
+    adata = seen()
+    ol.tl.predict_expression(adata)
+    return adata
+
+
+def augmented():
+    """A cohort with drawn rows."""
+    return ol.pp.augment(cohort(), labels_key="kind", n_new=10)
+
+
+#: What reads a matrix and writes nothing: how to make the object, and the numbers that come out.
+READERS = {
+    "get.gene_images": (gridded, lambda a: ol.get.gene_images(a, ["Gene7", "Gene2"])),
+    "get.gene_images all": (gridded, ol.get.gene_images),
+    "get.imputed": (imputed, lambda a: full(ol.get.imputed(a).X)),
+    "pl.gene_image": (gridded, lambda a: ol.pl.gene_image(a, ["Gene7", "Gene1"])),
+    "pl.gene_heatmap": (scored, ol.pl.gene_heatmap),
+    "pl.svg": (scored, lambda a: ol.pl.svg(a, key="moran", n_genes=3)),
+    "pl.compare_genes": (compared, lambda a: ol.pl.compare_genes(a, n_genes=2)),
+    "pl.imputation": (imputed, lambda a: ol.pl.imputation(a, n_genes=1)),
+    "pl.expression_maps": (
+        predicted_sections, lambda a: ol.pl.expression_maps(a, ["Gene7"], section="a")
+    ),
+    "pl.expression_calibration": (predicted_sections, ol.pl.expression_calibration),
+    "pl.augment": (augmented, lambda a: ol.pl.augment(a, labels_key="kind")),
+}  # fmt: skip
+
+
+def full(X):
+    return X.toarray() if sparse.issparse(X) else np.asarray(X)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_readers_take_every_storage_and_change_nothing(name):
+    import matplotlib.pyplot as plt
+
+    make, read = READERS[name]
+    adata = make()
+    X = adata.X.copy()
+
+    def numbers():
+        out = read(adata)
+        shown = [out] if isinstance(out, np.ndarray) else drawn_in(out)
+        plt.close("all")
+        assert shown
+        return shown
+
+    wanted = numbers()
+    for form, dtype, more in (
+        ("csc", "int32", {"order": "unsorted"}),
+        ("csr", "float64", {"order": "duplicates", "read_only": True}),
+        ("csc_array", "int8", {"order": "both", "zeros": True}),
+        ("csr_array", "uint16", {"order": "both"}),
+        ("F", "int64", {"read_only": True}),
+    ):
+        adata.X = dressed(X, form, dtype, **more)
+        given = of_object(adata)
+        for _ in range(2):
+            found = numbers()
+            assert len(found) == len(wanted)
+            for left, right in zip(found, wanted, strict=True):
+                np.testing.assert_array_equal(left, right)
+            unchanged(given, of_object(adata))
+
+
+#: Verbs that read a graph.
+GRAPHS = ["tl.spatially_variable_genes", "tl.spatial_domains"]
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_a_graph_in_any_storage_is_read_and_left_alone(name):
+    import squidpy
+
+    verb = next(v for v in VERBS if v.name == name)
+    adata = verb.make()
+    squidpy.gr.spatial_neighbors(adata)
+    graph = adata.obsp["spatial_connectivities"].copy()
+    before = slots(adata)
+    wanted = written(verb(adata, copy=True), before)
+    for form, dtype, order in (
+        ("csc", "int8", "unsorted"), ("csr_array", "float32", "duplicates"),
+        ("csc_array", "int64", "both"), ("C", "float64", "sorted"),
+    ):  # fmt: skip
+        adata.obsp["spatial_connectivities"] = dressed(graph, form, dtype, order=order)
+        given = of_object(adata)
+        agree(written(verb(adata, copy=True), before), wanted)
+        unchanged(given, of_object(adata))
+
+
+def without_matrix() -> set[str]:
+    """Verbs that read no matrix, only annotations, embeddings or sequences."""
+    return {
+        "tl.embed_genes", "tl.embed_sequences", "tl.motifs", "tl.few_shot", "pp.gene_windows",
+        "pp.attach_sequences", "pp.split", "pp.spatial_grid", "tl.gene_neighbors",
+        "tl.gene_views", "pp.image_features", "tl.ult_decode",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["complex", "text", "1e30", "-1e200"])
+@one_of_each
+def test_what_cannot_be_computed_with_is_refused(verb, kind):
+    if verb.name in without_matrix():
+        return
+    adata = verb.make()
+    X = adata.X.toarray() if sparse.issparse(adata.X) else adata.X
+    adata.X = {
+        "complex": lambda: sparse.csr_matrix(X * (1 + 2j)),
+        "text": lambda: X.astype(int).astype(str).astype(object),
+        "1e30": lambda: sparse.csc_matrix(X * np.float32(1e30)),
+        "-1e200": lambda: X * np.float64(-1e200),
+    }[kind]()
+    given = of_object(adata)
+    wrong = (TypeError, "real numbers") if kind in ("complex", "text") else (ValueError, "overflow")
+    with pytest.raises(wrong[0], match=wrong[1]):
+        verb(adata)
+    unchanged(given, of_object(adata))
+    assert set(given) == set(of_object(adata))
 
 
 @one_of_each

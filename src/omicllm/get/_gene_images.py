@@ -87,6 +87,7 @@ def images_on(
     else:
         chosen_rows = inputs.by_gene(adata, layer) if columns is None else _columns(X, columns)
         block = chosen_rows[grid.rows]
+    inputs.refuse_large(block.data if hasattr(block, "indptr") else block, inputs.place(layer))
     return rasterise(block, grid.pixel, grid.shape, agg=grid.agg)
 
 

@@ -258,14 +258,7 @@ def _largest(source: Source, max_value: Any) -> float:
 
 def _largest_of(block: Any) -> float:
     stored = block.data if sparse.issparse(block) else block
-    top = max(float(np.max(stored)), -float(np.min(stored))) if stored.size else 0.0
-    if top > np.finfo(np.float32).max:
-        msg = (
-            f"The matrix holds values up to {top:.3g}, which are decoded to float32. Divide them "
-            "by a constant first."
-        )
-        raise ValueError(msg)
-    return top
+    return max(float(np.max(stored)), -float(np.min(stored))) if stored.size else 0.0
 
 
 def _counted(block: Any, scale: float, parameters: Mapping[str, Any]) -> LookupTable:

@@ -126,6 +126,7 @@ def _in_block(
             total = stored.sum()
         if not np.isfinite(total):
             bad = rows_not_finite(block)
+    inputs.refuse_large(stored, "The matrix")
     return bad, block.shape[0], None if len(bad) else function(block, *shared)
 
 

@@ -271,6 +271,7 @@ def kmer_pmi(
         msg = f"Words of {longest} bases are too long: k is at most {kmers.MAX_K}."
         raise ValueError(msg)
     seen = _summed(inputs.matrix(source, layer))
+    inputs.refuse_large(seen, f"The sum over {inputs.place(layer)}")
     if not np.isfinite(seen).all() or (seen < 0).any():
         msg = "Counts must not be negative or NaN: pass the matrix of ol.pp.kmer_counts."
         raise ValueError(msg)

@@ -191,6 +191,7 @@ def _profile_quality(found: Stored, layer: str | None) -> tuple[dict[str, Any], 
     squared, uniform, saturated = np.zeros(n), np.zeros(n), np.zeros(n)
     step = max(1, _BLOCK // max(1, len(order)))
     for start, block in inputs.row_blocks(X, rows=step):
+        inputs.refuse_large(block.data if sparse.issparse(block) else block, inputs.place(layer))
         rows = slice(start, start + block.shape[0])
         dense = block.toarray() if sparse.issparse(block) else block
         x = dense.astype(np.float64, order="C")  # means are then equal to the last bit

@@ -164,6 +164,7 @@ def _profiles(source: AnnData, layer: str | None, rows: np.ndarray) -> np.ndarra
         here = (rows >= start) & (rows < start + block.shape[0])
         chosen = block[rows[here] - start]
         out[here] = chosen.toarray() if sparse.issparse(chosen) else chosen
+    inputs.refuse_large(out, inputs.place(layer))
     if not np.isfinite(out).all():
         bad = np.asarray(source.obs_names)[rows[~np.isfinite(out).all(axis=1)]]
         msg = f"{len(bad)} row(s) hold NaN or infinite values ({checks.listed(bad, most=5)})."
