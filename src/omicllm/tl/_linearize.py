@@ -85,7 +85,7 @@ def linearize(
         raise ValueError(msg)
     genes = [str(g) for g in variants.uns[effects_key]["genes"]]
     column = people.var_names.astype(str).get_indexer(genes)
-    W = inputs.columns(variants.varm[effects_key])
+    W = inputs.gene_major(variants.varm[effects_key])
     used = np.flatnonzero(np.diff(W.tocsr().indptr))
     dosage = calls_of(variants, at).dosage(haploid)[:, used]
     total = np.asarray((dosage @ W[used]).todense(), dtype=np.float32) / 2
