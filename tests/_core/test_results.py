@@ -106,3 +106,40 @@ def test_storable(adata, tmp_path):
 def test_key_added_is_text():
     with pytest.raises(TypeError, match="key_added must be text, not 3"):
         results.Result("tl.sigel", {}, {}, key_added=3)
+
+
+class _Model:
+    """Something that can be saved, as long as there is room."""
+
+    def __init__(self, *, fails):
+        self.fails, self.places = fails, []
+
+    def save(self, path):
+        self.places.append(str(path))
+        if len(self.places) <= self.fails:
+            msg = "No space left on device"
+            raise OSError(msg)
+
+
+@pytest.mark.parametrize("copy", [False, True])
+@pytest.mark.parametrize("fails", [0, 1, 2])
+def test_results_are_written_when_saving_fails(tiny, tmp_path, fails, copy):
+    model = _Model(fails=fails)
+    saved = results.saved(model, tmp_path / "m")
+    assert (saved.path is None) == bool(fails)
+    result = results.Result(
+        "tl.gene_neighbors", {"varp:{root}_connectivities": np.eye(tiny.n_vars)}, {}
+    )
+    if not fails:
+        results.write(tiny, result, saved=saved)
+        return
+    with pytest.raises(results.NotSavedError, match=r"No space left.*results are written") as told:
+        results.write(tiny, result, saved=saved, copy=copy)
+    error = told.value
+    assert error.model is model and (error.data is tiny) != copy
+    assert "sigel_connectivities" in error.data.varp
+    assert ("sigel_connectivities" in tiny.varp) != copy
+    # Where the model lies instead, if anywhere.
+    assert model.places == [str(tmp_path / "m"), *model.places[1:]] and len(model.places) == 2
+    assert error.folder == (model.places[1] if fails == 1 else None)
+    assert (str(error.folder) in str(error)) == (fails == 1)

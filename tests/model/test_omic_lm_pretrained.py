@@ -101,6 +101,131 @@ def test_adapters(backbone, tmp_path):
         OmicLM.load(tmp_path / "m")
 
 
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_adapters_train_the_head_they_score_with(kind, tied, tmp_path):
+    from safetensors import safe_open
+
+    folder = make_backbone(tmp_path / "base", kind=kind, tied=tied)
+    adata = cohort()
+    model = model_of(adata, folder, lora={"r": 2})
+    model.train(max_epochs=1, batch_size=48, augment=None, lr=1e-9)
+    start = _rows(model)
+    model = model_of(adata, folder, lora={"r": 2})
+    model.train(**QUICK, lr=1e-2, checkpoint_dir=tmp_path / "c")
+    head, embedding = _ends(model.module)
+    assert (head is embedding) == tied
+    assert head.requires_grad and embedding.requires_grad
+    for new, old in zip(_rows(model), start, strict=True):
+        assert (np.abs(new - old).max(axis=1) > 1e-3).all(), "a new token was not trained"
+    # The logits come from that head: the embedding is not looked at elsewhere.
+    scored = model.backbone.classes
+    lm = model.backbone
+    text = model.text_
+    z, present = model._standardised()
+    ids = torch.tensor(lm.prompts(text, text.ranks(z), present)[:1])
+    with torch.no_grad():
+        out = lm.model(ids, output_hidden_states=True)
+    by_hand = out.hidden_states[-1][0, -1] @ head[scored].T
+    np.testing.assert_allclose(out.logits[0, -1, scored].numpy(), by_hand.detach(), atol=1e-5)
+    # Each tensor once, in checkpoints of the training too; less than the whole model.
+    model.save(tmp_path / "m")
+    whole = (tmp_path / "base" / "model.safetensors").stat().st_size
+    last = sorted((tmp_path / "c").glob("checkpoint-*"))[-1]
+    for saved in (tmp_path / "m" / "backbone", last):
+        file = saved / "adapter_model.safetensors"
+        assert file.stat().st_size < whole
+        with safe_open(file, framework="np") as tensors:
+            shapes = [tensors.get_tensor(k).shape for k in tensors.keys()]  # noqa: SIM118
+        assert shapes.count(tuple(embedding.shape)) == (1 if tied else 2)
+    loaded = OmicLM.load(tmp_path / "m", cohort())
+    np.testing.assert_allclose(loaded.predict(soft=True), model.predict(soft=True), atol=1e-6)
+    again, same = _ends(loaded.module)
+    assert (again is same) == tied and torch.equal(again, head) and torch.equal(same, embedding)
+
+
+def _ends(module):
+    """Weights of the head and of the embedding that are used."""
+    out = []
+    for layer in (module.get_output_embeddings(), module.get_input_embeddings()):
+        copies = getattr(layer, "modules_to_save", None)
+        out.append((layer if copies is None else copies["default"]).weight)
+    return out
+
+
+def _rows(model):
+    """Rows of class tokens in the head, and of the label in the embedding."""
+    head, embedding = _ends(model.module)
+    lm = model.backbone
+    return [w.detach().numpy()[i].copy() for w, i in ((head, lm.classes), (embedding, [lm.label]))]
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """Any connection fails the test."""
+    import socket
+
+    def refuse(*_, **__):
+        msg = "a connection was opened"
+        raise AssertionError(msg)
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+
+
+@pytest.mark.parametrize("lora", [False, {"r": 2}])
+def test_loading_opens_no_connection(backbone, lora, tmp_path, offline):
+    model = model_of(cohort(), backbone, lora=lora)
+    model.train(**{**QUICK, "max_epochs": 1})
+    model.save(tmp_path / "m")
+    expected = model.predict(soft=True)
+    np.testing.assert_allclose(
+        OmicLM.load(tmp_path / "m", cohort()).predict(soft=True), expected, atol=1e-6
+    )
+    if not lora:
+        return
+    # A folder from somebody else: its adapters belong to a model of the hub.
+    from omicllm.model import _saved
+
+    told, arrays = _saved.read(tmp_path / "m")
+    told["init_params"]["backbone"] = "hf:nobody/nothing-of-that-name"
+    mark = told["mark"]
+    _saved.write(tmp_path / "m", arrays, told)
+    more = tmp_path / "m" / "backbone" / "omicllm.json"
+    more.write_text(more.read_text().replace(mark, _saved.description_of(tmp_path / "m")["mark"]))
+    with pytest.raises(FileNotFoundError, match=r"not at hand.*backbone=<folder>.*allow_download"):
+        OmicLM.load(tmp_path / "m")
+    loaded = OmicLM.load(tmp_path / "m", cohort(), backbone=backbone)
+    np.testing.assert_allclose(loaded.predict(soft=True), expected, atol=1e-6)
+
+
+def test_a_preset_without_its_model_says_what_helps(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match="Offline, pass backbone=<folder>"):
+        model_of(cohort(), "hf:nobody/nothing-of-that-name").train(**QUICK)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="holds no model of transformers"):
+        model_of(cohort(), str(tmp_path / "empty")).train(**QUICK)
+
+
+@pytest.mark.parametrize("broken", ["adapter_model.safetensors", "omicllm.json", "tokenizer.json",
+                                    "adapter_config.json"])  # fmt: skip
+def test_a_damaged_backbone_is_named(backbone, broken, tmp_path):
+    model = model_of(cohort(), backbone, lora={"r": 2})
+    model.train(max_epochs=1, batch_size=48, augment=None)
+    model.save(tmp_path / "m")
+    file = tmp_path / "m" / "backbone" / broken
+    for content in (b"", file.read_bytes()[:20], b"[]"):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"backbone\S* is damaged.*Train the model again"):
+            OmicLM.load(tmp_path / "m")
+
+
 def test_adapters_of_an_aligned_model_resume(backbone, tmp_path):
     sizes = {"lora": {"r": 2, "lora_dropout": 0.0}, "tokenizer": "aligned"}
     model = model_of(cohort(), backbone, **sizes)

@@ -31,7 +31,10 @@ def test_simclr_and_its_weights(section, tmp_path):
     values = section.obsm["X_simclr"]
     assert values.shape == (64, 256) and np.isfinite(values).all() and values.std() > 0
     again = section.copy()
-    ol.pp.image_features(again, weights=tmp_path / "net.safetensors", **FAST)
+    read = {"encoder": "simclr", "out_px": 16, "weights": tmp_path / "net.safetensors"}
+    ol.pp.image_features(again, **read)
+    with pytest.raises(ValueError, match="max_epochs= has no effect"):
+        ol.pp.image_features(again, max_epochs=2, **read)
     np.testing.assert_allclose(again.obsm["X_simclr"], values, atol=1e-5)
     other = section.copy()
     ol.pp.image_features(other, rng=1, **FAST)

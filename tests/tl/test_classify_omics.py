@@ -91,7 +91,7 @@ def test_labels_of_test_rows_are_never_seen():
 
 @pytest.mark.parametrize("method", ["smote", "replacement", None])
 def test_samplers(method):
-    adata = classified(augment=method, n_new=10)
+    adata = classified(augment=method, **({} if method is None else {"n_new": 10}))
     hidden = adata.obs["kind"].isna().to_numpy()
     right = adata.obs["omiclm_label"].astype(str) == adata.obs["truth"].astype(str)
     assert adata.n_obs == 48 and right[hidden].mean() > 0.8

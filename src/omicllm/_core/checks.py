@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 def listed(names: Iterable[Any], *, most: int = 10) -> str:
@@ -86,3 +86,51 @@ def finite_coordinates(coords: np.ndarray, *, where: str) -> np.ndarray:
         )
         raise ValueError(msg)
     return coords
+
+
+#: Why arguments of training change nothing.
+WITH_MODEL = "with model=, which is applied as it is"
+
+
+def no_effect(
+    function: Any, given: Mapping[str, Any], names: Iterable[str], *, because: str
+) -> None:
+    """Raise ValueError when arguments that would change nothing were given.
+
+    Parameters
+    ----------
+    function
+        The function that was called; an argument was given when it differs from the default in
+        its signature.
+    given
+        Values of its arguments: ``locals()`` at its start.
+    names
+        Arguments without effect in this call.
+    because
+        What takes their effect away, for example ``"with model=, which is applied as it is"``.
+    """
+    import inspect
+
+    parameters = inspect.signature(function).parameters
+    idle = [n for n in names if not _is_default(given[n], parameters[n].default)]
+    if idle:
+        named = ", ".join(f"{n}=" for n in idle)
+        has = "has" if len(idle) == 1 else "have"
+        msg = f"{named} {has} no effect {because}: leave {'it' if len(idle) == 1 else 'them'} out."
+        raise ValueError(msg)
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    if value is default:
+        return True
+    plain = isinstance(value, (str, int, float, tuple, np.generic))
+    return plain and type(value) is type(default) and value == default
+
+
+def positive(name: str, value: float) -> float:
+    """Return a finite number above zero as it is, or raise ValueError."""
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not number or not 0 < value < float("inf"):
+        msg = f"{name} must be a number above 0, not {value!r}."
+        raise ValueError(msg)
+    return value

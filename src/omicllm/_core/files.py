@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -105,8 +106,8 @@ def check_writable(
         if error.errno is None:  # raised here, not by the system
             raise
         msg = (
-            f"{argument}={text!r} cannot be written: {error.strerror or error}. Nothing was "
-            "computed; name a place that can be written."
+            f"{argument}={text!r} cannot be written: {error.strerror or error}. Name a place that "
+            "can be written."
         )
         raise type(error)(msg) from error
 
@@ -130,7 +131,7 @@ def _write_something(folder: Path, name: str) -> None:
 def made_folders(folder: Path, *, keep: bool = False) -> Iterator[None]:
     """Make a folder and those above it; those made are removed again, unless `keep` and no error.
 
-    A folder that was there before stays as it is.
+    What lies in a folder made here goes with it; a folder that was there before stays as it is.
     """
     absent = [f for f in (folder, *folder.parents) if not f.exists()]
     done = False
@@ -139,10 +140,42 @@ def made_folders(folder: Path, *, keep: bool = False) -> Iterator[None]:
         yield
         done = True
     finally:
-        if not (done and keep):
+        if absent and not (done and keep):
+            if absent[0] == folder:
+                shutil.rmtree(folder, ignore_errors=True)
             for made in absent:
                 with suppress(OSError):
                     made.rmdir()
+
+
+class DamagedFileError(ValueError):
+    """A file of a model, or of a lookup table, does not hold what was written to it."""
+
+
+def damaged(
+    path: str | Path, why: str, *, again: str = "Train the model again"
+) -> DamagedFileError:
+    """The error for a file that cannot be used; `again` says how to come by a whole one."""
+    return DamagedFileError(f"{path} is damaged: {why}. {again}, or fetch the file again.")
+
+
+def read_json(path: Path, *, again: str = "Train the model again") -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises
+    ------
+    DamagedFileError
+        It is no JSON, nested too deep, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # no UTF-8 is a ValueError too
+        why = "it is nested too deep" if isinstance(error, RecursionError) else f"no JSON ({error})"
+        raise damaged(path, why, again=again) from error
+    if not isinstance(content, dict):
+        why = f"it holds a {type(content).__name__}, not entries by name"
+        raise damaged(path, why, again=again)
+    return content
 
 
 def _as_usual(path: Path) -> None:

@@ -6,8 +6,10 @@ either unchanged or complete.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from omicllm._core.log import logger
 from omicllm._version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from anndata import AnnData
     from mudata import MuData
@@ -56,11 +58,85 @@ class Result:
             raise TypeError(msg)
 
 
+class NotSavedError(OSError):
+    """Results were written, but the model that made them could not be saved where it was asked.
+
+    Attributes
+    ----------
+    model
+        The model: ``error.model.save("elsewhere")``.
+    data
+        The object with the results; with ``copy=True`` the copy.
+    folder
+        Temporary folder (or file) where the model was saved instead; None where that failed too.
+    """
+
+    def __init__(self, message: str, model: Any, data: Any, folder: str | None) -> None:
+        super().__init__(message)
+        self.model, self.data, self.folder = model, data, folder
+
+
+@dataclass
+class Saved:
+    """What became of ``save=``: where the model lies, or why it does not lie there."""
+
+    model: Any
+    path: str | None = None
+    error: Exception | None = None
+    instead: str | None = None
+
+    def raise_for(self, data: Any) -> None:
+        """Raise NotSavedError when saving failed; `data` holds the results."""
+        if self.error is None:
+            return
+        kept = "as the attribute `model` of this error"
+        if self.instead is not None:
+            kept += f", and in {self.instead}"
+        msg = (
+            f"save= failed: {type(self.error).__name__}: {self.error}. The results are written; "
+            f"the model is kept {kept}."
+        )
+        raise NotSavedError(msg, self.model, data, self.instead) from self.error
+
+
+def saved(model: Any, path: Any, write_to: Callable[[Any], None] | None = None) -> Saved:
+    """Save a trained model where ``save=`` says; a failure is kept for `write` to raise.
+
+    The work is done by then, so that results are written first. A model that cannot be saved where
+    it was asked is saved in a temporary folder.
+
+    Parameters
+    ----------
+    model
+        What was trained.
+    path
+        Value of ``save=``; with None nothing is done.
+    write_to
+        Function of a path that saves; by default ``model.save``.
+    """
+    if path is None:
+        return Saved(model)
+    write_to = write_to or model.save
+    try:
+        write_to(path)
+    except Exception as error:  # noqa: BLE001 - whatever it is, hours of work come first
+        folder = tempfile.mkdtemp(prefix="omicllm-")
+        instead: str | None = str(Path(folder) / Path(path).name)
+        try:
+            write_to(instead)
+        except Exception:  # noqa: BLE001 - as above
+            shutil.rmtree(folder, ignore_errors=True)
+            instead = None
+        return Saved(model, None, error, instead)
+    return Saved(model, str(path))
+
+
 def write(
     data: AnnData | MuData,
     *results: Result,
     mod: str | None = None,
     copy: bool = False,
+    saved: Saved | None = None,
 ) -> Any:
     """Write results into `data` (or into a copy of it, which is then returned).
 
@@ -74,6 +150,13 @@ def write(
         Modality of a MuData, for results that do not name their own.
     copy
         Return a changed copy (a backed object is read into memory) and leave `data` alone.
+    saved
+        What became of ``save=``.
+
+    Raises
+    ------
+    NotSavedError
+        When the model could not be saved; the results are written all the same.
     """
     for result in results:
         _check_declared(result)
@@ -98,6 +181,8 @@ def write(
             else:
                 target[key] = old
         raise
+    if saved is not None:
+        saved.raise_for(out)
     return out if copy else None
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from omicllm._core import rng as rngs
 from omicllm._core.checks import listed
+from omicllm._core.files import check_writable, made_folders
 from omicllm._core.lazy import quiet_import
 from omicllm._core.log import logger, progress_wanted
 from omicllm._version import __version__
@@ -28,7 +29,15 @@ import torch  # noqa: E402
 from scvi.model.base import BaseModelClass  # noqa: E402
 from scvi.train import TrainRunner  # noqa: E402
 
-from omicllm.model._saved import curve, numbers, read, write  # noqa: E402
+from omicllm.model._saved import (  # noqa: E402
+    check_fit,
+    curve,
+    numbers,
+    read,
+    restoring,
+    verify,
+    write,
+)
 from omicllm.train._checkpoint import KeepLast  # noqa: E402
 from omicllm.train._ranks import rank_and_size, together  # noqa: E402
 
@@ -81,6 +90,8 @@ class OmicModel(BaseModelClass):
         The caller's random state, working directory and warning filters are left alone; an
         interrupt comes out as KeyboardInterrupt with the model in evaluation mode.
         """
+        if checkpoint_dir is not None:
+            check_writable(checkpoint_dir, argument="checkpoint_dir", fresh=False)
         bar = progress_wanted(show_progress=show_progress)
         earlier = dict(self.history_ or {})
         self.history_, self.is_trained_ = {}, False
@@ -131,14 +142,22 @@ class OmicModel(BaseModelClass):
     def _restore_arrays(self, arrays: dict[str, np.ndarray]) -> None:
         """Take back what `_arrays_to_save` gave."""
 
+    def _weights_to_save(self) -> dict[str, np.ndarray]:
+        """Weights of the network by name."""
+        return {k: v.detach().cpu().numpy() for k, v in self.module.state_dict().items()}
+
+    def _save_beside(self, folder: Path) -> None:
+        """Write what a model keeps in further files of its folder."""
+
     def save(  # type: ignore[override]
         self, dir_path: str | Path, *, overwrite: bool = False
     ) -> None:
         """Save the model as ``model.safetensors`` (weights) and ``model.json`` (all else).
 
         Both are written under temporary names and then renamed, so that an interrupted save
-        never leaves half a model in place of a good one. Of several training processes one writes
-        and the others wait.
+        never leaves half a model in place of a good one; of a new folder nothing is left when
+        saving fails. Of several training processes one writes and the others wait. A pretrained
+        backbone of :class:`omicllm.model.OmicLM` lies in ``backbone/``.
 
         Parameters
         ----------
@@ -151,14 +170,14 @@ class OmicModel(BaseModelClass):
         ------
         FileExistsError
             When the folder exists and `overwrite` is False.
+        OSError
+            When it cannot be written.
         """
         folder = Path(dir_path)
         if folder.exists() and not overwrite:
             msg = f"{folder} exists already. Choose another folder or pass overwrite=True."
             raise FileExistsError(msg)
-        tensors = {
-            f"module.{k}": v.detach().cpu().numpy() for k, v in self.module.state_dict().items()
-        }
+        tensors = {f"module.{k}": v for k, v in self._weights_to_save().items()}
         tensors |= {f"array.{k}": v for k, v in self._arrays_to_save().items()}
         tensors = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
         registry = self.registry_
@@ -175,7 +194,10 @@ class OmicModel(BaseModelClass):
         }
         together()
         if rank_and_size()[0] == 0:
-            write(folder, tensors, description)
+            check_writable(folder, argument="dir_path", fresh=False)
+            with made_folders(folder, keep=True):
+                write(folder, tensors, description)
+                self._save_beside(folder)
             logger.info("saved %s to %s", type(self).__name__, folder)
         together()
 
@@ -216,7 +238,8 @@ class OmicModel(BaseModelClass):
         FileNotFoundError
             When there is no saved model.
         ValueError
-            When the model is of another class or schema, or `adata` holds other genes.
+            When the model is of another class or schema, a file of it is damaged, or `adata` holds
+            other genes.
         """
         return cls._load(dir_path, adata, accelerator=accelerator, device=device)
 
@@ -229,18 +252,19 @@ class OmicModel(BaseModelClass):
         from scvi.model._utils import parse_device_args
 
         folder = Path(dir_path)
-        description, arrays = read(folder)
-        cls._check_description(description, folder)
+        description, arrays = cls._read(folder)
         if adata is not None and adata is not False:
             check_same_genes(description["var_names"], adata.var_names)
             setup = {k: v for k, v in description["setup_args"].items() if v is not None}
             cls.setup_anndata(adata, **setup)
         else:
             adata = None
-        model = cls._rebuild(adata, description, **parts)
         own = {k[6:]: v for k, v in arrays.items() if k.startswith("array.")}
-        model._restore_arrays(own)
+        with restoring(folder):
+            model = cls._rebuild(adata, description, **parts)
+            model._restore_arrays(own)
         state = {k[7:]: torch.from_numpy(v) for k, v in arrays.items() if k.startswith("module.")}
+        check_fit(model.module, state, folder)
         model.module.load_state_dict(state)
         _, _, target = parse_device_args(
             accelerator=accelerator,
@@ -253,6 +277,14 @@ class OmicModel(BaseModelClass):
         model.is_trained_ = description["is_trained"]
         model.history_ = {k: curve(v) for k, v in description["history"].items()}
         return model
+
+    @classmethod
+    def _read(cls, folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Description and arrays of a saved model of this class, as they were written."""
+        description, arrays = read(folder)
+        cls._check_description(description, folder)
+        verify(description, arrays, folder)
+        return description, arrays
 
     @classmethod
     def _rebuild(cls, adata: AnnData | None, description: Mapping[str, Any], **parts: Any) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +14,11 @@ import torch
 
 from omicllm._core import optional
 from omicllm._core import rng as rngs
-from omicllm._core.files import whole_folder
+from omicllm._core.files import check_writable, damaged, read_json, whole_folder
 from omicllm.model import _omic_lm_parts as parts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from omicllm.model._omic_lm_text import OmicText
 
@@ -62,7 +64,8 @@ class PretrainedLM:
                 f"Hugging Face hub write 'hf:{self.source}'."
             )
             raise ValueError(msg)
-        config = AutoConfig.from_pretrained(self.source)
+        with _fetching(self.source, local=local):
+            config = AutoConfig.from_pretrained(self.source, local_files_only=local)
         self.context = int(getattr(config, "max_position_embeddings", 0) or parts.CONTEXT)
 
     @property
@@ -77,9 +80,12 @@ class PretrainedLM:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         self.context = context
-        self.tokenizer = AutoTokenizer.from_pretrained(self.source)
-        with rngs.isolated(self.seed):
-            self.model = AutoModelForCausalLM.from_pretrained(self.source, dtype=torch.float32)
+        local = not str(self.settings["backbone"]).startswith(_PREFIX)
+        with _fetching(self.source, local=local), rngs.isolated(self.seed):
+            self.tokenizer = AutoTokenizer.from_pretrained(self.source, local_files_only=local)
+            self.model = AutoModelForCausalLM.from_pretrained(
+                self.source, dtype=torch.float32, local_files_only=local
+            )
         self._add_tokens(text)
         if self.settings["lora"]:
             self._add_adapters()
@@ -131,13 +137,32 @@ class PretrainedLM:
         # New tokens have no meaning yet: their embeddings are trained with the adapters.
         names = {id(m): n.rsplit(".", 1)[-1] for n, m in self.model.named_modules()}
         ends = (self.model.get_input_embeddings(), self.model.get_output_embeddings())
-        tied = self.model.config.tie_word_embeddings
+        tied = ends[0].weight is ends[1].weight
         save = [names[id(m)] for m in (ends[:1] if tied else ends)]
-        if tied:  # or class tokens would be scored by the weights before training
-            options["ensure_weight_tying"] = True
         config = peft.LoraConfig(task_type="CAUSAL_LM", modules_to_save=save, **options)
         with rngs.isolated(self.seed):
             self.model = peft.get_peft_model(self.model, config)
+        self._tie(tied=tied)
+
+    def _tie(self, *, tied: bool) -> None:
+        """Let the output head score with the embedding that is trained, and save that once.
+
+        peft trains a copy of the embedding. In some layouts (GPT-2) the head of a tied model stays
+        with the original, and class tokens would be scored by the rows they started with.
+        """
+        embedding = _in_training(self.model.get_input_embeddings())
+        if tied:
+            # Not the wrapper: peft leaves the layer alone, as it is no module to save.
+            self.model.get_output_embeddings().weight = embedding.weight
+        head = _in_training(self.model.get_output_embeddings())
+        shared = head.weight is embedding.weight
+        if shared != tied or not head.weight.requires_grad or not embedding.weight.requires_grad:
+            msg = "The head of this model would not be trained with its embedding: use lora=False."
+            raise RuntimeError(msg)
+        # By default peft adds embeddings of a resized vocabulary once more, original and trained.
+        self.model.save_pretrained = functools.partial(
+            self.model.save_pretrained, save_embedding_layers=False
+        )
 
     # -- tokens -----------------------------------------------------------------------------
 
@@ -210,6 +235,7 @@ class PretrainedLM:
         given = arguments(training_args)
         with tempfile.TemporaryDirectory() as folder:
             where = str(checkpoint_dir or given.pop("output_dir", None) or folder)
+            check_writable(where, argument="checkpoint_dir", fresh=False)
             settings: dict[str, Any] = {
                 "num_train_epochs": 3, "learning_rate": 1e-4, "weight_decay": weight_decay,
                 "save_strategy": "epoch", "save_total_limit": 3,
@@ -333,41 +359,124 @@ class PretrainedLM:
         with whole_folder(folder) as fresh:
             self.model.save_pretrained(fresh)
             self.tokenizer.save_pretrained(fresh)
-            (fresh / "omicllm.json").write_text(json.dumps(more))
+            (fresh / _MORE).write_text(json.dumps(more))
 
     @classmethod
     def load(
         cls, folder: Path, settings: Mapping[str, Any], text: OmicText, n_classes: int, *,
-        mark: str = "",
+        mark: str = "", base: str | Path | None = None, allow_download: bool = False,
     ) -> PretrainedLM:  # fmt: skip
         """Read what `save` wrote; with `lora` the base model is loaded from where it was.
 
         Raises
         ------
+        FileNotFoundError
+            The base model of adapters is not on this machine.
         ValueError
-            When the backbone was saved with another mark: saving was cut short.
+            When the backbone was saved with another mark: saving was cut short; or it is damaged.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         out = cls.__new__(cls)
         out.settings, out.n_classes, out.seed = settings, n_classes, 0
-        out.source = str(settings["backbone"]).removeprefix(_PREFIX)
-        more = json.loads((folder / "omicllm.json").read_text())
+        out.source = str(base or settings["backbone"]).removeprefix(_PREFIX)
+        if not (folder / _MORE).is_file():
+            raise damaged(folder, f"{_MORE} is missing")
+        more = read_json(folder / _MORE)
         if more.get("mark", mark) != mark:
             msg = f"{folder} belongs to another model: saving was cut short. Save the model anew."
             raise ValueError(msg)
-        out.context = more["context"]
-        out.tokenizer = AutoTokenizer.from_pretrained(folder)
-        out._number(text)
-        if settings["lora"]:
-            peft = optional.require("peft", extra="llm", why="Loading adapters")
-            base = AutoModelForCausalLM.from_pretrained(out.source, dtype=torch.float32)
-            size = more["first_character"] + (len(text.table.levels) if out.aligned else 0)
-            base.resize_token_embeddings(size, mean_resizing=False)
-            out.model = peft.PeftModel.from_pretrained(base, folder)
-        else:
-            out.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        try:
+            out.context, first = int(more["context"]), int(more["first_character"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise damaged(folder / _MORE, f"{error} is missing or no number") from error
+        with _whole(folder):
+            out.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            out._number(text)
+        if not settings["lora"]:
+            with _whole(folder):
+                out.model = AutoModelForCausalLM.from_pretrained(
+                    folder, dtype=torch.float32, local_files_only=True
+                )
+            return out
+        peft = optional.require("peft", extra="llm", why="Loading adapters")
+        with _fetching(out.source, local=not allow_download, adapters=True):
+            at = out.source if allow_download else _on_this_machine(out.source)
+            loaded = AutoModelForCausalLM.from_pretrained(
+                at, dtype=torch.float32, local_files_only=not allow_download
+            )
+        size = first + (len(text.table.levels) if out.aligned else 0)
+        loaded.resize_token_embeddings(size, mean_resizing=False)
+        tied = loaded.get_input_embeddings().weight is loaded.get_output_embeddings().weight
+        with _whole(folder):
+            out.model = peft.PeftModel.from_pretrained(
+                loaded, str(folder), is_trainable=True, local_files_only=True
+            )
+        out._tie(tied=tied)
         return out
+
+
+#: File of a saved backbone beside those of transformers and peft.
+_MORE = "omicllm.json"
+
+
+def _in_training(layer: Any) -> Any:
+    """The copy of a layer that peft trains; the layer itself where it is not wrapped."""
+    copies = getattr(layer, "modules_to_save", None)
+    return layer if copies is None else copies["default"]
+
+
+def _on_this_machine(source: str) -> str:
+    """Folder of a model: itself, or its place in the cache of the hub; OSError where neither is.
+
+    With the name alone, transformers asks the hub for adapters even when told to stay local.
+    """
+    from transformers.utils.hub import cached_file
+
+    if Path(source).is_dir():
+        return source
+    config = cached_file(source, "config.json", local_files_only=True)
+    return str(Path(str(config)).parent)
+
+
+@contextmanager
+def _fetching(source: str, *, local: bool, adapters: bool = False) -> Iterator[None]:
+    """Say what to do when a pretrained model is not at hand.
+
+    Raises
+    ------
+    FileNotFoundError
+        Files are missing, or the hub cannot be reached.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        if adapters:
+            fix = "Pass its folder as OmicLM.load(..., backbone=<folder>)"
+            fix += ", or allow_download=True to fetch it." if local else "."
+            msg = f"The model of the adapters, {source!r}, is not at hand: {reason} {fix}"
+        elif local:
+            msg = f"backbone={source!r} holds no model of transformers: {reason}"
+        else:
+            msg = (
+                f"The model {source!r} can neither be found on this machine nor fetched from the "
+                f"Hugging Face hub: {reason} Offline, pass backbone=<folder> with a copy of it; "
+                "this also replaces the backbone of a preset."
+            )
+        raise FileNotFoundError(msg) from error
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[None]:
+    """Name the folder when files of a saved backbone cannot be read."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        raise damaged(folder, f"its files cannot be read ({told})") from error
 
 
 def _bf16() -> bool:

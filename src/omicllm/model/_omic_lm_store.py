@@ -11,9 +11,8 @@ from omicllm._core import rng as rngs
 from omicllm.model import _omic_lm_parts as parts
 from omicllm.model._omic_lm_text import OmicText, by_modality
 from omicllm.model._profile_setup import ProfileSetup
-from omicllm.model._saved import curve, description_of, mark_of, read
+from omicllm.model._saved import check_fit, curve, description_of, mark_of, restoring
 from omicllm.model._ult_sources import sources
-from omicllm.train._ranks import rank_and_size, together
 
 import torch  # isort: skip  (after _base, which imports scvi quietly)
 
@@ -166,32 +165,13 @@ class OmicLMStore(ProfileSetup):
             return {}
         return {"text": self.text_.attributes(), "classes": list(self.classes_)}
 
-    def save(self, dir_path: str | Path, *, overwrite: bool = False) -> None:
-        """Save the model: ``model.safetensors``, ``model.json``, and ``backbone/`` if pretrained.
+    def _weights_to_save(self) -> dict[str, np.ndarray]:
+        # Those of a pretrained backbone lie in their own folder.
+        return {} if self.backbone is not None else super()._weights_to_save()  # type: ignore[misc]
 
-        Parameters
-        ----------
-        dir_path
-            Folder to make.
-        overwrite
-            Replace a model that is already there.
-
-        Raises
-        ------
-        FileExistsError
-            When the folder exists and `overwrite` is False.
-        """
-        module = self.module
-        if self.backbone is not None:
-            self.module = torch.nn.Module()  # its weights go into their own folder
-        try:
-            super().save(dir_path, overwrite=overwrite)  # type: ignore[misc]
-        finally:
-            self.module = module
-        if self.backbone is not None and self.text_ is not None and rank_and_size()[0] == 0:
-            folder = Path(dir_path)
+    def _save_beside(self, folder: Path) -> None:
+        if self.backbone is not None and self.text_ is not None:
             self.backbone.save(folder / _BACKBONE, mark=mark_of(description_of(folder)))
-        together()
 
     @classmethod
     def load(
@@ -199,6 +179,8 @@ class OmicLMStore(ProfileSetup):
         dir_path: str | Path,
         adata: AnnData | MuData | None = None,
         *,
+        backbone: str | Path | None = None,
+        allow_download: bool = False,
         accelerator: str = "auto",
         device: int | str = "auto",
     ) -> Any:
@@ -210,25 +192,31 @@ class OmicLMStore(ProfileSetup):
             Folder written by :meth:`save`.
         adata
             Data to attach. It must hold the genes of training, in any order.
+        backbone
+            Folder of the pretrained model that adapters (`lora`) were trained on, where it is not
+            where it was then.
+        allow_download
+            Fetch that model from the Hugging Face hub, if it came from there. Without it no
+            connection is opened.
         accelerator, device
             Where to put the model.
 
         Raises
         ------
         FileNotFoundError
-            When there is no saved model.
+            When there is no saved model, or the model of its adapters is not at hand.
         ValueError
             When the model is of another class or schema, its backbone of another model (saving was
-            cut short), or `adata` lacks genes.
+            cut short), a file is damaged, or `adata` lacks genes.
         """
         from scvi.model._utils import parse_device_args
 
         folder = Path(dir_path)
-        told, arrays = read(folder)
-        cls._check_description(told, folder)  # type: ignore[attr-defined]
+        told, arrays = cls._read(folder)  # type: ignore[attr-defined]
         own = {k[6:]: v for k, v in arrays.items() if k.startswith("array.")}
         attributes = told["attributes"]
-        text = OmicText.restored(own, attributes["text"]) if attributes else None
+        with restoring(folder):
+            text = OmicText.restored(own, attributes["text"]) if attributes else None
         if adata is not None:
             setup = {k: v for k, v in told["setup_args"].items() if v is not None}
             if text is not None:
@@ -243,31 +231,37 @@ class OmicLMStore(ProfileSetup):
             validate_single_device=True,
         )  # fmt: skip
         if text is not None:
-            model._restore(text, told, arrays, folder, target)
+            model._restore(
+                text, told, arrays, folder, target, base=backbone, allow_download=allow_download
+            )
         model.var_names_ = np.asarray(told["var_names"], dtype=str)
         model.is_trained_ = told["is_trained"]
         model.history_ = {k: curve(v) for k, v in told["history"].items()}
         return model
 
     def _restore(
-        self, text: OmicText, told: Mapping[str, Any], arrays: Any, folder: Path, target: Any
-    ) -> None:
+        self, text: OmicText, told: Mapping[str, Any], arrays: Any, folder: Path, target: Any,
+        **base: Any,
+    ) -> None:  # fmt: skip
         classes = told["attributes"]["classes"]
         self.text_, self.classes_ = text, list(classes)
         if self.params_["backbone"] == "tiny":
-            with rngs.isolated(0):  # starting weights, which are overwritten below
-                self.module = parts.networks(self.params_, text, len(classes))
             state = {
                 k[7:]: torch.from_numpy(v) for k, v in arrays.items() if k.startswith("module.")
             }
+            with torch.device("meta"):  # shapes are compared before memory is asked for
+                check_fit(parts.networks(self.params_, text, len(classes)), state, folder)
+            with rngs.isolated(0):  # starting weights, which are overwritten below
+                self.module = parts.networks(self.params_, text, len(classes))
             self.module.load_state_dict(state)
         else:
             from omicllm.model._omic_lm_pretrained import PretrainedLM
 
             with rngs.isolated(0):
                 self.backbone = PretrainedLM.load(
-                    folder / _BACKBONE, self.params_, text, len(classes), mark=mark_of(told)
-                )
+                    folder / _BACKBONE, self.params_, text, len(classes), mark=mark_of(told),
+                    **base,
+                )  # fmt: skip
             self.module = self.backbone.model
         self.module.to(target)
         self.module.eval()

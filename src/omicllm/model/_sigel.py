@@ -43,7 +43,7 @@ class SIGEL(SIGELTransfer):
     n_latent
         Width of the embedding; at most the number of axes the data can give.
     n_clusters
-        Components of the mixture; by default one per 25 expressed genes, between 2 and 500.
+        Components of the mixture; by default one per 25 expressed genes, between 4 and 500.
     n_axes, gain_floor, gain_power
         Projection: number of axes, and the weight ``(snr + gain_floor) ** gain_power`` of each.
     clip
@@ -138,7 +138,7 @@ class SIGEL(SIGELTransfer):
         batch_size
             Genes in a batch (default 2,048; paper 320, and 64 in refinement).
         lr
-            Learning rate (1e-3).
+            Learning rate, in refinement too (default 1e-3; 1e-4 in refinement without preset).
         rng
             Seed, Generator or None.
         accelerator, devices
@@ -150,8 +150,15 @@ class SIGEL(SIGELTransfer):
         """
         images, schedule = self._require_images(), parts.SCHEDULES[self.preset_]
         seed = rngs.seed_of(rng)
-        batch = checks.whole_number("batch_size", batch_size or schedule["batch_size"])
-        lr = lr or schedule["lr"]
+        for name, value in (("pretrain_epochs", pretrain_epochs), ("refine_epochs", refine_epochs)):
+            if value is not None:
+                checks.whole_number(name, value, at_least=0)
+        batch, refine_batch = schedule["batch_size"], schedule["refine_batch_size"]
+        if batch_size is not None:
+            batch = refine_batch = checks.whole_number("batch_size", batch_size)
+        rate, refine_rate = schedule["lr"], schedule["refine_lr"]
+        if lr is not None:
+            rate = refine_rate = checks.positive("lr", lr)
         epochs = schedule["pretrain_epochs"] if pretrain_epochs is None else pretrain_epochs
         refine = schedule["refine_epochs"] if refine_epochs is None else refine_epochs
         run = {
@@ -160,14 +167,14 @@ class SIGEL(SIGELTransfer):
         }  # fmt: skip
         if epochs:
             data, plan = self.encoder.pretraining(
-                images, self._trained, batch_size=batch, seed=seed, lr=lr, epochs=epochs
+                images, self._trained, batch_size=batch, seed=seed, lr=rate, epochs=epochs
             )
             self._fit(plan, data, stage="pretrain", max_epochs=epochs, **run)
         if refine:
-            batch = batch_size or schedule["refine_batch_size"]
             data, _ = self.encoder.pretraining(
-                images, self._trained, batch_size=batch, seed=seed + 1, lr=lr, epochs=refine
-            )
+                images, self._trained, batch_size=refine_batch, seed=seed + 1, lr=refine_rate,
+                epochs=refine,
+            )  # fmt: skip
             row = torch.full((images.n_genes,), -1)
             row[self._trained] = torch.arange(len(self._trained))
             plan = RefinePlan(
@@ -179,7 +186,7 @@ class SIGEL(SIGELTransfer):
                     min(self.n_clusters_, len(self._trained)), max_iter=5, rng=seed
                 ),
                 row_of_gene=row,
-                lr=schedule["refine_lr"],
+                lr=refine_rate,
                 weight=schedule["refine_weight"],
             )
             self._fit(plan, data, stage="refine", max_epochs=refine, **run)

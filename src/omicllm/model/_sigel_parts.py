@@ -55,11 +55,11 @@ PRESETS: dict[str | None, dict[str, Any]] = {
 }
 SCHEDULES: dict[str | None, dict[str, Any]] = {
     None: {
-        "n_steps": None, "pretrain_epochs": 0, "refine_epochs": 0, "batch_size": 2048,
+        "pretrain_epochs": 0, "refine_epochs": 0, "batch_size": 2048,
         "refine_batch_size": 2048, "lr": 1e-3, "refine_lr": 1e-4, "refine_weight": 0.1,
     },
     "paper": {
-        "n_steps": None, "pretrain_epochs": 50, "refine_epochs": 30, "batch_size": 320,
+        "pretrain_epochs": 50, "refine_epochs": 30, "batch_size": 320,
         "refine_batch_size": 64, "lr": 1e-3, "refine_lr": 1e-3, "refine_weight": 1.0,
     },
 }  # fmt: skip
@@ -82,7 +82,9 @@ def resolved(preset: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def number_of_clusters(asked: int | None, n_expressed: int, *, capped: bool = False) -> int:
-    """Components of the mixture: as asked, or one per 25 expressed genes, from 2 to 500.
+    """Components of the mixture: as asked, or one per 25 expressed genes, from 4 to 500.
+
+    Under eight expressed genes it is half their number.
 
     Raises
     ------

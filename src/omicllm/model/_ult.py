@@ -10,7 +10,7 @@ import numpy as np
 from omicllm.codec.lookup_table import LookupTable
 from omicllm.model._base import OmicModel
 from omicllm.model._profile_setup import ProfileSetup
-from omicllm.model._saved import read
+from omicllm.model._saved import restoring
 from omicllm.model._ult_codec import ProfileCodec
 from omicllm.model._ult_sources import sources
 
@@ -321,21 +321,21 @@ class ULT(ProfileSetup, OmicModel):
             When the model is of another class or schema, or `adata` lacks genes of the table.
         """
         folder = Path(dir_path)
-        description, arrays = read(folder)
-        cls._check_description(description, folder)
-        parameters = dict(description["init_params"])
-        model = cls(None, **parameters, description=description)
-        model.var_names_ = np.asarray(description["var_names"], dtype=str)
-        stored = {
-            entry["name"]: {
-                **entry,
-                **{k: arrays[f"array.{i}.{k}"] for k in ("levels", "counts", "codepoints")},
+        description, arrays = cls._read(folder)
+        with restoring(folder):
+            parameters = dict(description["init_params"])
+            model = cls(None, **parameters, description=description)
+            model.var_names_ = np.asarray(description["var_names"], dtype=str)
+            stored = {
+                entry["name"]: {
+                    **entry,
+                    **{k: arrays[f"array.{i}.{k}"] for k in ("levels", "counts", "codepoints")},
+                }
+                for i, entry in enumerate(description["attributes"].get("modalities", ()))
             }
-            for i, entry in enumerate(description["attributes"].get("modalities", ()))
-        }
-        if stored:
-            model.codec_ = ProfileCodec.from_dict(stored, model.params_, joint=model._joint)
-            model.is_trained_, model.history_ = True, {}
+            if stored:
+                model.codec_ = ProfileCodec.from_dict(stored, model.params_, joint=model._joint)
+                model.is_trained_, model.history_ = True, {}
         if adata is not None:
             setup = {k: v for k, v in description["setup_args"].items() if v is not None}
             data = model._sources(adata)

@@ -44,6 +44,8 @@ class Encoder:
         has them is centred by section unless the caller says otherwise.
     train
         Called before, on all sections, where the encoder learns from them.
+    save
+        Writes what was learned to a path.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Encoder:
     names: Callable[[Sequence[PatchSource]], list[str]] = lambda _: []
     units: Callable[[Sequence[PatchSource]], np.ndarray] | None = None
     train: Callable[..., None] | None = None
+    save: Callable[[Any], None] | None = None
 
 
 def choose_encoder(
@@ -65,7 +68,6 @@ def choose_encoder(
     context: float,
     accelerator: str,
     obsm: Sequence[str],
-    save: Any = None,
 ) -> Encoder:
     """Return the encoder that an argument names.
 
@@ -77,7 +79,7 @@ def choose_encoder(
     if isinstance(encoder, str) and encoder == "classical":
         return _classical(context)
     if isinstance(encoder, str) and encoder == "simclr":
-        return _simclr(weights, save, accelerator)
+        return _simclr(weights, accelerator)
     if isinstance(encoder, str):
         return _foundation(encoder, weights, transform, accelerator, obsm, download=allow_download)
     if not callable(encoder):
@@ -106,7 +108,7 @@ def _foundation(
     return Encoder(name, name, known.licence, known.config.image, encode)
 
 
-def _simclr(weights: Any, save: Any, accelerator: str) -> Encoder:
+def _simclr(weights: Any, accelerator: str) -> Encoder:
     """The small network: trained on the object's own patches, or read from a file."""
     from omicllm.model._patch_weights import load_simclr, save_simclr
 
@@ -129,14 +131,16 @@ def _simclr(weights: Any, save: Any, accelerator: str) -> Encoder:
             show_progress=show_progress,
         )  # fmt: skip
         held.append(module)
-        if save is not None:
-            save_simclr(module, save)
+
+    def save(path: Any) -> None:
+        save_simclr(held[0], path)
 
     def encode(source: PatchSource, sample: np.ndarray, size: int, watch: Any) -> np.ndarray:
         return _through(held[0], transform, accelerator)(source, sample, size, watch)
 
     licence = "BSD-3-Clause (trained here)"
-    return Encoder("simclr", "simclr", licence, 64, encode, train=None if held else train)
+    return Encoder("simclr", "simclr", licence, 64, encode, train=None if held else train,
+                   save=save)  # fmt: skip
 
 
 def _training_patches(

@@ -178,6 +178,10 @@ def image_features(
         raise ValueError(msg)
     checks.one_of("standardize", standardize, (None, True, False, "center", "robust"))
     how = "robust" if standardize is True else standardize or ""
+    if encoder != "simclr" or weights is not None:
+        why = "unless encoder='simclr' is trained here (without weights=)"
+        idle = ("max_epochs", "save", "split_key")
+        checks.no_effect(image_features, locals(), idle, because=why)
     generator = rngs.generator(rng)
     given = [n for n, v in (("image", image), ("patches", patches), ("patch_map", patch_map))
              if v is not None]  # fmt: skip
@@ -191,6 +195,7 @@ def image_features(
         "max_epochs": max_epochs, "save": save, "split_key": split_key, "batch_size": batch_size,
         "rng": rngs.recorded(rng), "source": given[0] if given else "uns",
     }  # fmt: skip
+    saved = None
     if isinstance(encoder, str) and encoder in source.obsm:
         values, arrays = _ready(source, encoder, batch_key, how)
         arrays |= {"out_px": 0, "n_outside": 0}
@@ -198,7 +203,7 @@ def image_features(
     else:
         chosen = choose_encoder(
             encoder, weights=weights, allow_download=allow_download, transform=transform,
-            context=context, accelerator=accelerator, obsm=list(source.obsm), save=save,
+            context=context, accelerator=accelerator, obsm=list(source.obsm),
         )  # fmt: skip
         sources = patch_sources(
             source, image=image, patches=patches, patch_map=patch_map, size_um=size_um, mpp=mpp,
@@ -212,6 +217,7 @@ def image_features(
             chosen.train(
                 source, sources, split_key, max_epochs, generator, show_progress=show_progress
             )
+        saved = results.saved(chosen, save)
         if standardize is None:
             how = "center" if chosen.units is not None else ""
         values = _encoded(source, sources, chosen, batch_size, how, show_progress=show_progress)
@@ -233,7 +239,7 @@ def image_features(
     result = results.Result(
         "pp.image_features", {"obsm:X_{root}": values}, params, arrays, key_added or name
     )
-    return results.write(adata, result, mod=mod, copy=copy)
+    return results.write(adata, result, mod=mod, copy=copy, saved=saved)
 
 
 def _mpp(source: PatchSource) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from copy import copy as copy_of
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from omicllm.model import OmicLM
+
+#: Arguments that a trained model has settled.
+_OF_TRAINING = (
+    "n_top", "scale", "backbone", "preset", "lora", "augment", "n_new", "n_folds", "baselines",
+    "max_epochs", "batch_size", "lr", "training_args", "model_args", "devices", "rng",
+)  # fmt: skip
 
 
 @docs.fill()
@@ -71,7 +78,8 @@ def classify_omics(
         Genes in the text, of all modalities together, chosen on the rows trained on; 400 by
         default, or all genes of the largest modality if these are fewer.
     layer
-        Layer to use instead of ``X``; of a MuData one name or a dict by modality.
+        Layer to use instead of ``X``; of a MuData one name or a dict by modality. With `model`, by
+        default what the model was trained on.
     modalities
         Modalities of a MuData that make the text, in this order.
     scale
@@ -99,7 +107,8 @@ def classify_omics(
     model_args
         Further arguments of :class:`omicllm.model.OmicLM`, for example ``{{"n_layers": 2}}``.
     model
-        A trained :class:`omicllm.model.OmicLM`, or the folder of one: it is applied as it is.
+        A trained :class:`omicllm.model.OmicLM`, or the folder of one: it is applied as it is, and
+        arguments of training are refused.
     save
         New folder to save the model to; the path is kept in ``uns["omiclm"]["model_dir"]``.
     {rng}
@@ -139,9 +148,8 @@ def classify_omics(
     k nearest neighbours, majority class. They are given the genes and values that the language
     model is given.
     """
-    from omicllm.model import OmicLM
-    from omicllm.model._omic_lm_text import by_modality
-
+    if model is not None:
+        checks.no_effect(classify_omics, locals(), _OF_TRAINING, because=checks.WITH_MODEL)
     data, joint = _data(adata, mod, modalities)
     checks.one_of("augment", augment, ("mix", *SAMPLERS, None))
     checks.whole_number("n_folds", n_folds, at_least=0)
@@ -154,6 +162,14 @@ def classify_omics(
     if augment in SAMPLERS and joint:
         msg = f"augment={augment!r} draws rows of one AnnData: use augment='mix', or mod=."
         raise ValueError(msg)
+    if augment not in SAMPLERS:
+        why = "unless augment= names a sampler of ol.pp.augment"
+        checks.no_effect(classify_omics, locals(), ("n_new",), because=why)
+    if not joint:
+        inputs.stored(data, cast("str | None", layer))
+    from omicllm.model import OmicLM
+    from omicllm.model._omic_lm_text import by_modality
+
     column = _labels(adata, data, labels_key)
     codes, names = report.class_codes(column, labels_key)
     train, test = _parts(data, codes, split_key)
@@ -180,9 +196,12 @@ def classify_omics(
 
     folder, scored = None, None
     if model is not None:
-        trained = model if isinstance(model, OmicLM) else OmicLM.load(model)
-        folder = None if isinstance(model, OmicLM) else str(model)
+        if isinstance(model, OmicLM):
+            trained = model
+        else:
+            folder, trained = str(model), OmicLM.load(model, accelerator=accelerator)
         _check_model(trained, joint=joint)
+        trained = _reading(trained, setup, layer=layer, modalities=modalities)
         trained_on = np.empty(0, dtype=np.int64)
     else:
         trained, trained_on = fitted(train), train
@@ -206,9 +225,8 @@ def classify_omics(
         how = f"{len(parts)}-fold cross-validation, {len(real)} rows"
         scored = report.score(parts, names) if parts else None
     values = _values(trained, data)
-    if save is not None:
-        trained.save(save)
-        folder = str(save)
+    saved = results.saved(trained, save)
+    folder = saved.path or folder
     extra: dict[str, Any] = {
         "classes": list(trained.classes_), "genes": list(trained.genes), "model_dir": folder,
         "history": {k: np.asarray(v, float).ravel() for k, v in (trained.history_ or {}).items()},
@@ -216,15 +234,20 @@ def classify_omics(
     if scored is not None:
         extra |= scored | {"report": report.text(scored["scores"], how)}
         logger.info("%s", extra["report"])
+    used = trained.registry_["setup_args"]
     params = {
-        "labels_key": labels_key, "n_top": n_top, "modalities": modalities, "scale": scale,
-        "layer": layer if isinstance(layer, str) else None, "backbone": backbone,
-        "preset": preset, "lora": bool(lora) or None, "augment": augment, "n_new": n_new,
-        "split_key": split_key, "n_folds": n_folds, "max_epochs": max_epochs,
-        "batch_size": batch_size, "lr": lr, "rng": rngs.recorded(rng),
+        "labels_key": labels_key, "layer": used.get("layer"), "modalities": used.get("modalities"),
+        "split_key": split_key, **{k: trained.params_[k] for k in ("scale", "backbone")},
+        "n_top": len(trained.genes), "lora": bool(trained.params_["lora"]),
     }  # fmt: skip
+    if model is None:
+        params |= {
+            "preset": preset, "augment": augment, "n_new": n_new, "n_folds": n_folds,
+            "max_epochs": max_epochs, "batch_size": batch_size, "lr": lr,
+            "rng": rngs.recorded(rng),
+        }  # fmt: skip
     out = results.Result("tl.classify_omics", values, params, extra, key_added)
-    return results.write(adata, out, mod=mod, copy=copy)
+    return results.write(adata, out, mod=mod, copy=copy, saved=saved)
 
 
 def _data(adata: Any, mod: str | None, modalities: Sequence[str] | None) -> tuple[Any, bool]:
@@ -312,6 +335,14 @@ def _check_model(model: OmicLM, *, joint: bool) -> None:
     if joint != bool(model.registry_["setup_args"].get("modalities")):
         msg = "The model and the object differ: one is of a MuData, the other of an AnnData."
         raise ValueError(msg)
+
+
+def _reading(model: OmicLM, setup: Mapping[str, Any], **given: Any) -> OmicLM:
+    """The model, reading the layer and modalities of this call where they were given."""
+    view = copy_of(model)
+    changed = {k: setup[k] for k, value in given.items() if value is not None}
+    view.registry_ = {**model.registry_, "setup_args": {**model.registry_["setup_args"], **changed}}
+    return view
 
 
 def _judged(

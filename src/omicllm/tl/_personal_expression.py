@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -30,6 +31,10 @@ STRATEGIES = (
     "pair_classification", "pair_regression_tracks", "pair_classification_tracks",
     "pair_regression_mpra",
 )  # fmt: skip
+
+
+#: Arguments that a trained model has settled.
+_OF_TRAINING = ("strategy", "tracks", "mpra", "max_epochs", "model_args", "train_args", "devices")
 
 
 @docs.fill(haploid=HAPLOID_DOC)
@@ -159,9 +164,19 @@ def personal_expression(
     checks.one_of("haploid", haploid, HAPLOID)
     checks.whole_number("max_epochs", max_epochs)
     checks.whole_number("batch_size", batch_size)
-    if (trunk is None) == (model is None):
+    path = isinstance(model, (str, os.PathLike))
+    if (trunk is None) == (model is None) and not (path and trunk is not None):
         msg = "Give trunk= (a genome model to train) or model= (a trained PersonalExpression)."
         raise ValueError(msg)
+    if model is not None:
+        checks.no_effect(personal_expression, locals(), _OF_TRAINING, because=checks.WITH_MODEL)
+        if baseline is None:
+            why = "with model= and without baseline="
+            checks.no_effect(personal_expression, locals(), ("rng",), because=why)
+    elif strategy == "baseline":
+        idle = ("max_epochs", "train_args", "devices")
+        why = "with strategy='baseline', which trains nothing"
+        checks.no_effect(personal_expression, locals(), idle, because=why)
     people = inputs.resolve(mdata, rna)
     inputs.resolve(mdata, geno)
     inputs.stored(people, layer)
@@ -169,11 +184,10 @@ def personal_expression(
     from omicllm.model._base import shell
     from omicllm.model._personal_expression import PersonalExpression
 
-    if isinstance(model, PersonalExpression) or model is None:
-        trained = model
-    else:
-        trained = PersonalExpression.load(model, trunk=trunk)
-    start = trunk_of(trained if trunk is None else trunk, allow_download=allow_download)
+    trained = model
+    if path:
+        trained = PersonalExpression.load(model, trunk=trunk, accelerator=accelerator)
+    start = trunk_of(trunk if trained is None else trained, allow_download=allow_download)
     people, store, names = personal_haplotypes(
         mdata, start, genome=genome, genes=genes, length=length, rna=rna, geno=geno,
         window_key=window_key, unphased=unphased, haploid=haploid,
@@ -196,11 +210,11 @@ def personal_expression(
                     k: np.asarray(v, float).ravel() for k, v in (trained.history_ or {}).items()
                 }
             predicted = trained.predict(**options, show_progress=show_progress)
-            if save is not None:
-                trained.save(save)
+            saved = results.saved(trained, save)
     else:
         strategy = trained.strategy
         predicted = trained.predict(store, **options, show_progress=show_progress)
+        saved = results.saved(trained, save)
     at = people.var_names.get_indexer(names)
     P = np.full(people.shape, np.nan, dtype=np.float32)
     P[:, at] = predicted[names].to_numpy()
@@ -215,19 +229,22 @@ def personal_expression(
         values[f"var:{{root}}_{strategy}_baseline"] = pearson[1]
     params = {
         "strategy": strategy, "trunk": start.name, "layer": layer, "length": length,
-        "split_key": split_key, "window_key": window_key, "max_epochs": max_epochs,
-        "baseline": baseline, "unphased": unphased, "haploid": haploid,
-        "genome": str(getattr(genome, "path", genome)),
-        "model_args": model_args, "train_args": train_args, "rna": rna, "geno": geno,
-        "tracks": _shapes(tracks), "mpra": _shapes(mpra),
-        "rng": rngs.recorded(rng),
+        "split_key": split_key, "window_key": window_key, "baseline": baseline,
+        "unphased": unphased, "haploid": haploid, "genome": str(getattr(genome, "path", genome)),
+        "rna": rna, "geno": geno, "rng": rngs.recorded(rng),
     }  # fmt: skip
+    if model is None:
+        params |= {
+            "max_epochs": None if strategy == "baseline" else max_epochs,
+            "model_args": model_args, "train_args": train_args,
+            "tracks": _shapes(tracks), "mpra": _shapes(mpra),
+        }  # fmt: skip
     arrays = {
         "summary": summary, "history": history or None, "genes": names,
-        "model_dir": None if save is None else str(save),
+        "model_dir": saved.path or (str(model) if path else None),
     }  # fmt: skip
     result = results.Result("tl.personal_expression", values, params, arrays, key_added)
-    return results.write(mdata, result, mod=rna, copy=copy)
+    return results.write(mdata, result, mod=rna, copy=copy, saved=saved)
 
 
 def _shapes(data: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from omicllm.model import SIGEL
 
 _GRID = "spatial_grid"
+#: Arguments that a trained model has settled.
+_OF_TRAINING = ("input", "n_clusters", "n_latent", "max_epochs", "batch_size", "preset", "devices")
 
 
 @docs.fill()
@@ -61,12 +64,13 @@ def sigel(
         ``"counts"``, or ``"values"`` for non-negative normalised data (less is learned from them:
         counts can be split into independent halves, other values cannot).
     n_clusters
-        Components of the mixture; one per 25 expressed genes by default, between 2 and 500.
+        Components of the mixture; one per 25 expressed genes by default, between 4 and 500.
     n_latent
         Width of the embedding; 128 by default, fewer where the data give fewer axes.
     max_epochs
         Passes over the genes in training; by default 0 (preset paper: 50), as the embedding the
-        data determine was not bettered by gradient steps.
+        data determine was not bettered by gradient steps. With ``preset="paper"`` at most 30 rounds
+        of refinement follow as many passes (30 by default).
     batch_size
         Genes in a training batch.
     preset
@@ -80,7 +84,7 @@ def sigel(
         Also compute a two-dimensional map of the genes (scanpy's UMAP).
     model
         A trained :class:`omicllm.model.SIGEL`, or the folder of a saved one: its encoder is
-        applied instead of training.
+        applied instead of training, and arguments of training are refused.
     save
         New folder to save the model to; the path is kept in ``uns["sigel"]["model_dir"]``.
     {rng}
@@ -125,9 +129,8 @@ def sigel(
     SIGEL: Genome Biology 26:287 (2025), doi 10.1186/s13059-025-03748-7; differences from the
     paper are in the user guide.
     """
-    from omicllm.model import SIGEL
-    from omicllm.model._base import shell
-
+    if model is not None:
+        checks.no_effect(sigel, locals(), _OF_TRAINING, because=checks.WITH_MODEL)
     source = inputs.resolve(adata, mod)
     checks.one_of("input", input, ("counts", "values"))
     checks.one_of("preset", preset, (None, "paper"))
@@ -135,6 +138,15 @@ def sigel(
         if value is not None:
             checks.whole_number(name, value)
     names = inputs.gene_names(source)
+    inputs.stored(source, layer)
+    from omicllm.model import SIGEL
+    from omicllm.model._base import shell
+
+    folder, given = None, model
+    if isinstance(given, (str, os.PathLike)):
+        folder, given = str(given), SIGEL.load(given, accelerator=accelerator)
+    if given is not None:
+        input = given.registry_["setup_args"].get("input", "counts")
     options: dict[str, Any] = {"spatial_key": spatial_key, "batch_key": batch_key}
     made = None
     if grid_key != _GRID and grid_key not in source.uns:
@@ -149,13 +161,10 @@ def sigel(
     inputs.check_expression(
         X, names, counts=input == "counts", layer=layer, source=source, has_input=True
     )
-    folder = None
-    if model is not None and not isinstance(model, SIGEL):
-        folder, model = str(model), SIGEL.load(model)
     lent = _lend(source, X, names, position, arrays, batch_key)
     seed = rngs.seed_of(rng)
     with shell(SIGEL, lent):
-        if model is None:
+        if given is None:
             SIGEL.setup_anndata(lent, batch_key=batch_key, input=input, spatial_key=spatial_key)
             trained = SIGEL(lent, preset, n_clusters=n_clusters, n_latent=n_latent, seed=seed)
             epochs = {} if max_epochs is None else {"pretrain_epochs": max_epochs}
@@ -167,24 +176,23 @@ def sigel(
             )  # fmt: skip
             values, extra = _from_training(trained, batch_key, seed)
         else:
-            trained = cast("SIGEL", model)
+            trained = cast("SIGEL", given)
             values, extra = _from_model(trained, lent, batch_key, seed)
-            extra["model_dir"] = folder
-        if save is not None:
-            trained.save(save)
-            extra["model_dir"] = str(save)
+        saved = results.saved(trained, save)
+        extra["model_dir"] = saved.path or folder
     if umap:
         empty = values["var:{root}_empty"]
         values["varm:X_{root}_umap"] = _umap(values["varm:X_{root}"], ~empty, seed)
     params = {
-        "layer": layer, "input": input, "n_clusters": n_clusters, "n_latent": n_latent,
-        "max_epochs": max_epochs, "batch_size": batch_size, "preset": preset, "umap": umap,
+        "layer": layer, "input": input, "n_clusters": trained.n_clusters_,
+        "n_latent": values["varm:X_{root}"].shape[1], "max_epochs": max_epochs,
+        "batch_size": batch_size, "preset": trained.preset_, "umap": umap,
         "grid_key": grid_key, "rng": rngs.recorded(rng), **options,
     }  # fmt: skip
     out = [results.Result("tl.sigel", values, params, extra, key_added)]
     if made is not None:
         out.append(grid_result(position, arrays, options))
-    return results.write(adata, *out, mod=mod, copy=copy)
+    return results.write(adata, *out, mod=mod, copy=copy, saved=saved)
 
 
 def _stored_grid_serves(adata: AnnData, batch_key: str | None, key: str = _GRID) -> bool:

@@ -165,9 +165,8 @@ def spam(
         predicted = model.predict(lent).to_numpy()
         latent = model.get_latent_representation(lent)
         groups = model.regression_.groups_  # type: ignore[union-attr]
-        if save is not None:
-            model.registry_["setup_args"].update(section_key=section_key, patient_key=patient_key)
-            model.save(save)
+        model.registry_["setup_args"].update(section_key=section_key, patient_key=patient_key)
+        saved = results.saved(model, save)
     place = pd.Index(source.var_names.astype(str)).get_indexer(pd.Index(model.genes_.astype(str)))
     truth = measured[:, place].toarray()
     if len(test):
@@ -195,8 +194,8 @@ def spam(
         "train_sections": [str(s) for s in np.unique(sections[train])],
         "history": {k: np.asarray(v, float).ravel() for k, v in (model.history_ or {}).items()},
     }
-    if save is not None:
-        extra["model_dir"] = str(save)
+    if saved.path is not None:
+        extra["model_dir"] = saved.path
     layer_out = into_columns(predicted, model.genes_, target.var_names, target.n_obs, rows)
     result = results.Result(
         "tl.spam",
@@ -215,7 +214,7 @@ def spam(
         extra,
         key_added,
     )  # fmt: skip
-    return results.write(adata, result, mod=mod, copy=copy)
+    return results.write(adata, result, mod=mod, copy=copy, saved=saved)
 
 
 def _within(truth: np.ndarray, guess: np.ndarray, sections: np.ndarray) -> np.ndarray:
