@@ -140,11 +140,7 @@ def verify(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray], fol
 def check_fit(module: Any, state: Mapping[str, Any], folder: Path) -> None:
     """Raise DamagedFileError unless `state` holds the weights of `module`, by name and shape."""
     mine = module.state_dict()
-    other = sorted(
-        k for k in mine
-        if k not in state or state[k].shape != mine[k].shape
-        or state[k].is_floating_point() != mine[k].is_floating_point()
-    )  # fmt: skip
+    other = sorted(k for k in mine if k not in state or not _alike(state[k], mine[k]))
     extra = sorted(set(state) - set(mine))
     if other or extra:
         why = (
@@ -152,6 +148,12 @@ def check_fit(module: Any, state: Mapping[str, Any], folder: Path) -> None:
             f"type ({listed(other, most=3)}), {len(extra)} are left over"
         )
         raise damaged(folder / WEIGHTS, why)
+
+
+def _alike(given: Any, wanted: Any) -> bool:
+    """Whether an array goes into another; a single number is stored as an array of one."""
+    same = given.shape == wanted.shape or given.numel() == wanted.numel() == 1
+    return bool(same and given.is_floating_point() == wanted.is_floating_point())
 
 
 @contextmanager
