@@ -279,6 +279,53 @@ def test_functions_modules_and_features_in_obsm(section):
         features(section, encoder="X_bad")
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_modes_of_all_parts_of_an_encoder_come_back(section, fails):
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.frozen = torch.nn.Sequential(
+                torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Dropout()
+            ).eval()
+            self.head = torch.nn.Dropout()
+
+        def forward(self, x):
+            if fails:
+                raise RuntimeError("out of room")
+            return self.head(self.frozen(x).mean((2, 3)))
+
+    net = Net()
+    net.frozen[2].train()
+    before = {n: m.training for n, m in net.named_modules()}
+    mean = net.frozen[1].running_mean.clone()
+    assert len(set(before.values())) == 2
+    if fails:
+        with pytest.raises(RuntimeError, match="out of room"):
+            features(section, encoder=net)
+    else:
+        np.testing.assert_array_equal(features(section, encoder=net), features(section, encoder=net))
+    assert {n: m.training for n, m in net.named_modules()} == before
+    assert torch.equal(net.frozen[1].running_mean, mean)
+
+
+def test_features_that_are_not_finite_are_named(section):
+    def dark(patches):
+        out = patches.mean(axis=(1, 2))
+        out[-1] = np.nan
+        return out
+
+    section.obsm["X_bad"] = np.ones((144, 2))
+    section.obsm["X_bad"][[5, 7]] = np.nan, np.inf
+    before = section.copy()
+    with pytest.raises(ValueError, match="those of 2 of 144 .*'S1_5', 'S1_7'"):
+        ol.pp.image_features(section, encoder="X_bad")
+    with pytest.raises(ValueError, match="those of 3 of 144 observations are not"):
+        ol.pp.image_features(section, encoder=dark)
+    same_object(section, before)
+
+
 def test_standardize(section, caplog):
     center, robust, raw = (features(section, standardize=s) for s in (None, True, False))
     assert np.abs(np.median(raw, axis=0)).max() > 0.1

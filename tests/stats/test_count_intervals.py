@@ -67,3 +67,14 @@ def test_bounds_hold_their_share_and_are_shortest(mean):
         for i in range(int((total_share < level).sum()) + 1)
     )
     assert high[0, 0] - low[0, 0] <= shortest + 0.12  # a few ways to divide the rest are tried
+
+
+def test_bounds_of_a_row_do_not_depend_on_other_rows():
+    rng = np.random.default_rng(2)
+    counts, total, log_rate = drawn(rng, n=60, g=9)
+    intervals = CountIntervals.fitted(counts, total, log_rate, np.arange(60) % 2, rng)
+    wanted = intervals.bounds(log_rate, total)
+    ruined, deep = log_rate.copy(), total.copy()
+    ruined[40:], deep[40:] = np.linspace(-27.6, 0, 9), 1e7
+    for found, value in zip(intervals.bounds(ruined, deep), wanted, strict=True):
+        np.testing.assert_allclose(found[:40], value[:40], rtol=1e-12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from made_tissue import made_section
 
 from omicllm.spatial.surroundings import neighbors, position_features
@@ -65,12 +66,42 @@ def test_many_depths_are_interpolated():
     np.testing.assert_allclose(same, unknown_depth(share, np.zeros(1), 7.0, 1.0).repeat(100, 0))
 
 
+@pytest.mark.parametrize("other", [[], [-900.0], [1e3], np.linspace(-6, 9, 700)], ids=len)
+def test_what_depth_makes_of_a_row_does_not_depend_on_other_rows(other):
+    share, relative = np.array([1e-4, 2e-3, 3e-2]), np.linspace(-1.3, 1.1, 40)
+    every = np.concatenate([relative, np.clip(other, -30, 30)])
+    made = unknown_depth(share, every, 7.0, 1.5)[: len(relative)]
+    np.testing.assert_array_equal(made, unknown_depth(share, relative, 7.0, 1.5))
+    alone = np.vstack([unknown_depth(share, relative[i : i + 1], 7.0, 1.5) for i in range(40)])
+    np.testing.assert_allclose(made, alone, rtol=1e-12)
+    # Against the sum itself, without interpolation.
+    points = np.array([-1.5, -0.75, 0, 0.75, 1.5])
+    weight = np.exp(-(points**2) / 2)
+    exact = sum(
+        w / weight.sum() * expected_log(share, np.exp(7.0 + 1.5 * p + relative))
+        for p, w in zip(points, weight, strict=True)
+    )
+    np.testing.assert_allclose(made, exact, atol=2e-4)
+    total = np.exp(7 + every)
+    np.testing.assert_array_equal(
+        expected_log_by_depth(share, total)[:40], expected_log_by_depth(share, total[:40])
+    )
+
+
+def test_depth_beyond_training_is_that_of_training():
+    model, _ = fitted(*(made_section(f"s{i}", seed=i) for i in (1, 2)))
+    low, high = model.depth_range_
+    sections = np.zeros(4, dtype=int)
+    wild = model.depth_effect(np.array([low, high, -1e9, 1e9]), sections)
+    np.testing.assert_allclose(wild[2:], wild[:2], atol=1e-12)
+
+
 def test_depth_matters_most_where_counts_are_few():
     slope = [depth_slope(np.array([3e-4]), L)[0] for L in (2000.0, 2e5)]
     assert slope[0] > 0
     share = np.array([3e-4])
     flat = unknown_depth(share, np.zeros(1), np.log(1000), 0.0)
-    np.testing.assert_allclose(flat, expected_log(share, np.array([1000.0])))
+    np.testing.assert_allclose(flat, expected_log(share, np.array([1000.0])), rtol=1e-5)
 
 
 def test_new_sections_are_predicted():

@@ -46,6 +46,71 @@ def test_test_sections_are_held_out_and_the_ridge_stands_beside():
     np.testing.assert_array_equal(other.layers["spam"], adata.layers["spam"])
 
 
+def ruined(adata, factor):
+    """The same with the features of section c made useless; without the section for None."""
+    if factor is None:
+        return adata[adata.obs["section"] != "c"].copy()
+    out = adata.copy()
+    out.obsm["X_classical"][np.asarray(out.obs["section"] == "c")] *= factor
+    return out
+
+
+@pytest.mark.parametrize("factor", [100.0, 1e6, None])
+def test_a_section_does_not_depend_on_the_others(folder, factor):
+    """Predictions, intervals, ridge and scores of sections a and b, whatever became of c."""
+    adata = made_sections("abc")
+    adata.obs["split"] = np.where(adata.obs["section"] == "a", "train", "test")
+    out = []
+    for one in (adata, ruined(adata, factor)):
+        ol.tl.predict_expression(one, model=folder, library_size=2000.0)
+        ol.tl.histology_baselines(one, split_key="split", n_boot=0)
+        ol.tl.evaluate_expression(one, pred="spam", split_key="split", n_boot=0)
+        out.append(one)
+    kept = np.asarray(adata.obs["section"] != "c")
+    rows = [kept, np.asarray(out[1].obs["section"] != "c")]
+    for key in ("spam", "spam_lower", "spam_upper"):
+        a, b = (o.layers[key][r] for o, r in zip(out, rows, strict=True))
+        assert np.isfinite(a).all()
+        np.testing.assert_allclose(b, a, atol=1e-6, err_msg=key)
+    for key in ("X_spam", "histology_baselines_ridge"):
+        a, b = (o.obsm[key][r] for o, r in zip(out, rows, strict=True))
+        np.testing.assert_allclose(b, a, atol=1e-6, err_msg=key)
+    for get in (ol.get.histology_baselines_df, ol.get.evaluate_expression_df):
+        a, b = (t[t["section"] == "b"].set_index("method") for t in map(get, out))
+        columns = ["pearson", "spearman", "mse", "mae", "rvd"]
+        np.testing.assert_allclose(b[columns], a[columns], atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1e6, None])
+def test_training_rows_do_not_depend_on_test_rows(factor):
+    adata = made_sections("abc")
+    adata.obs["split"] = np.where(adata.obs["section"] == "a", "train", "val")
+    adata.obs.loc[adata.obs["section"] == "c", "split"] = "test"
+    other = ruined(adata, factor)
+    if factor is None:  # a row or two must be left to test on
+        few = np.flatnonzero(adata.obs["section"] == "c")[:12]
+        keep = np.r_[np.flatnonzero(adata.obs["section"] != "c"), few]
+        other = adata[np.sort(keep)].copy()
+    out = []
+    for one in (adata, other):
+        ol.tl.spam(one, split_key="split", **FAST)
+        out.append(one.layers["spam"][np.asarray(one.obs["section"] != "c")])
+    assert np.isfinite(out[0]).all()
+    np.testing.assert_allclose(out[1], out[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+@pytest.mark.parametrize("verb", ["spam", "predict_expression", "histology_baselines"])
+def test_features_that_are_not_finite_are_named(folder, verb, value):
+    adata = made_sections("ab")
+    adata.obsm["X_classical"] = adata.obsm["X_classical"].astype(float)
+    adata.obsm["X_classical"][3, 1] = value
+    before, options = adata.copy(), {"predict_expression": {"model": folder}, "spam": FAST}
+    with pytest.raises(ValueError, match=f"those of 1 of {adata.n_obs} .*{adata.obs_names[3]}"):
+        getattr(ol.tl, verb)(adata, **options.get(verb, {}))
+    same_object(adata, before)
+
+
 def test_spots_of_one_section_are_not_split_at_random():
     adata = made_sections()
     adata.obs["split"] = np.where(np.arange(adata.n_obs) % 4 == 0, "test", "train")

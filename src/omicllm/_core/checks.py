@@ -61,6 +61,34 @@ def share(name: str, value: float, *, low: float = 0.0, high: float = 1.0) -> fl
     return float(value)
 
 
+def finite_features(values: Any, names: Iterable[Any], *, where: str) -> np.ndarray:
+    """Return features (n, d) as an array, or say in which observations they are not finite.
+
+    Raises
+    ------
+    ValueError
+        No numbers (n, d), or NaN, infinite or beyond what float32 holds.
+    """
+    features = np.asarray(values.to_numpy() if hasattr(values, "to_numpy") else values)
+    if features.ndim != 2 or features.dtype.kind not in "iuf":
+        msg = (
+            f"{where} must hold finite numbers (n_obs, d), not {features.dtype} of shape "
+            f"{features.shape}."
+        )
+        raise ValueError(msg)
+    with np.errstate(over="ignore"):
+        bad = ~np.isfinite(features.astype(np.float32, copy=False)).all(axis=1)
+    if bad.any():
+        rows = np.asarray(list(names), dtype=object)[bad]
+        msg = (
+            f"{where} must hold finite numbers (n_obs, d): those of {len(rows)} of {len(bad)} "
+            f"observations are not ({listed(rows, most=3)}). Drop those observations or make their "
+            "features anew."
+        )
+        raise ValueError(msg)
+    return features
+
+
 def finite_coordinates(coords: np.ndarray, *, where: str) -> np.ndarray:
     """Return coordinates (n, 2) as float64, or say what is wrong with them.
 

@@ -142,10 +142,7 @@ def read_tissue(
             "entry (n_obs, p, p, 3) of uint8 with use_rep=."
         )
         raise ValueError(msg)
-    features = np.asarray(found.to_numpy() if hasattr(found, "to_numpy") else found)
-    if features.ndim != 2 or features.dtype.kind not in "iuf" or not np.isfinite(features).all():
-        msg = f"adata.obsm[{key!r}] must hold finite numbers (n_obs, d)."
-        raise ValueError(msg)
+    features = checks.finite_features(found, adata.obs_names, where=f"adata.obsm[{key!r}]")
     if n_features is not None and features.shape[1] != n_features:
         msg = (
             f"adata.obsm[{key!r}] has {features.shape[1]} features, but the model was trained on "

@@ -137,7 +137,11 @@ class evaluated:
         self.modes = [(m, m.training) for m in self.module.modules()]
         self.module.eval()
         if self.device is not None and self.device != self.before:
-            self.module.to(self.device)
+            try:
+                self.module.to(self.device)
+            except BaseException:  # a device without room for it
+                self.__exit__()
+                raise
         return self.device or self.before
 
     def __exit__(self, *_: object) -> None:

@@ -233,7 +233,7 @@ class TransformersTrunk(nn.Module):
         self.model, self.tokenizer, self.words = model, tokenizer, words
         self.dim, self.bin_size, self.max_len = int(config.hidden_size), piece, max_len
         self.name = name or str(config.model_type)
-        self.eval()
+        self.training = model.training  # the caller's model keeps its mode
 
     @classmethod
     def from_pretrained(

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from omicllm.nn.genome_embedding import evaluated
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -30,7 +32,8 @@ def colour_transform(
 
 
 class PatchEncoder:
-    """Features of patches by a module in evaluation mode; its own mode and device come back.
+    """Features of patches by a module in evaluation mode; modes of all its parts and its device come
+    back, also after an error.
 
     Parameters
     ----------
@@ -55,16 +58,9 @@ class PatchEncoder:
 
     def __call__(self, patches: np.ndarray) -> np.ndarray:
         """Features float32 (n, d) of patches uint8 (n, p, p, 3)."""
-        was_training = self.module.training
-        home = _device_of(self.module)
-        device = _device(self.accelerator, home)
-        self.module.eval()
-        try:
-            with torch.inference_mode():
-                out = self.module.to(device)(self.transform(patches).to(device))
-        finally:
-            self.module.to(home)
-            self.module.train(was_training)
+        device = _device(self.accelerator, _device_of(self.module))
+        with evaluated(self.module, device), torch.inference_mode():
+            out = self.module(self.transform(patches).to(device))
         return out.float().cpu().numpy()
 
 

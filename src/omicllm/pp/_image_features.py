@@ -284,10 +284,7 @@ def _encoded(
         if missing.any():
             part[missing] = 0.0 if how else np.median(part[~missing], axis=0)
         values[source.rows] = part
-    if not np.isfinite(values).all():
-        msg = f"Encoder {encoder.name!r} gave NaN or infinite features."
-        raise ValueError(msg)
-    return values
+    return checks.finite_features(values, names, where=f"What encoder {encoder.name!r} gave")
 
 
 def _standardized(values: np.ndarray, how: str, units: np.ndarray | None) -> np.ndarray:
@@ -310,10 +307,7 @@ def _ready(
     """Features that lie in obsm, checked, and standardised by section on request."""
     found = adata.obsm[key]
     columns = getattr(found, "columns", None)
-    values = np.asarray(found.to_numpy() if columns is not None else found)
-    if values.ndim != 2 or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
-        msg = f"adata.obsm[{key!r}] must hold finite numbers (n_obs, d) to serve as features."
-        raise ValueError(msg)
+    values = checks.finite_features(found, adata.obs_names, where=f"adata.obsm[{key!r}]")
     values = values.astype(np.float32)
     codes, names = inputs.sections(adata, batch_key)
     for code in range(len(names)):

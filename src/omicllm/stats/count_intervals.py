@@ -20,7 +20,9 @@ _OVERDISPERSIONS = np.logspace(-2.5, 1.5, 33)
 _LOWER_SHARES = np.linspace(0, 1, 9)
 #: Bounds are values of counts, which rounding must not put outside.
 _ROUNDING = 1e-4
-_BINS, _MAX_CELLS, _MAX_ROWS, _MAX_GRID = 8, 8000, 600, 80
+_BINS, _MAX_CELLS, _MAX_ROWS = 8, 8000, 600
+#: Log rates and log depths at which counts are looked up are multiples of it.
+_STEP = 0.1
 
 
 def _log_likelihood(x: np.ndarray, mean: np.ndarray, a: float) -> float:
@@ -126,12 +128,12 @@ class CountIntervals:
 
 
 def _grid(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Even grid over values, at steps of 0.1 or of an 80th of their range, and the nearest."""
-    low, high = float(values.min()), float(values.max())
-    n = int(np.clip(np.ceil((high - low) / 0.1), 1, _MAX_GRID)) + 1
-    step = max(high - low, 1e-9) / (n - 1)
-    nearest = np.rint((values - low) / step).astype(np.int64)
-    return low + step * np.arange(n), np.clip(nearest, 0, n - 1)
+    """The multiples of 0.1 that are nearest to some value, and which of them each value has.
+
+    A row then has the same bounds whatever other rows there are.
+    """
+    nodes, nearest = np.unique(np.rint(values / _STEP), return_inverse=True)
+    return nodes * _STEP, nearest.reshape(np.shape(values))
 
 
 def _shortest(

@@ -219,6 +219,7 @@ class ProgramRegression:
         self.gain_ = explained / np.maximum(total_ss, 1e-12)
         self.out_of_fold_ = mean * shrink
         depth = _centred(log_depth[:, None], sections)
+        self.depth_range_ = (float(depth.min()), float(depth.max()))
         wd = _section_weights(depth, sections)
         self.depth_member_, out = self._member(
             "linear", ("own", "position"), design, depth, wd, rng, shrink=False, slack=0.0
@@ -351,7 +352,11 @@ class ProgramRegression:
         return self.carry_ * (scores @ self.axes_.T)
 
     def depth_effect(self, depth: np.ndarray, sections: np.ndarray) -> np.ndarray:
-        """Deviation (m, g) from the mean of the section that predicted depth makes."""
+        """Deviation (m, g) from the mean of the section that predicted depth makes.
+
+        A depth beyond those of training is taken as the nearest of them.
+        """
+        depth = np.clip(depth, *self.depth_range_)
         effect = unknown_depth(self.share_, depth, self.depth_level_, DEPTH_SPREAD)
         return _centred(effect, sections)
 
@@ -373,7 +378,7 @@ class ProgramRegression:
             "share": self.share_,
             "axes": self.axes_,
             "gain": self.gain_,
-            "numbers": np.array([self.depth_level_, self.carry_]),
+            "numbers": np.array([self.depth_level_, self.carry_, *self.depth_range_]),
         }
         for name in BLOCKS:
             out[f"scale.{name}"] = self.scale_[name]
@@ -391,7 +396,8 @@ class ProgramRegression:
         out = cls(n_programs=arrays["axes"].shape[1])
         out.level_, out.share_ = arrays["level"], arrays["share"]
         out.axes_, out.gain_ = arrays["axes"], arrays["gain"]
-        out.depth_level_, out.carry_ = (float(v) for v in arrays["numbers"])
+        out.depth_level_, out.carry_, *limits = (float(v) for v in arrays["numbers"])
+        out.depth_range_ = (limits[0], limits[1])
         out.scale_ = {b: arrays[f"scale.{b}"] for b in BLOCKS}
         out.rotation_ = {b: arrays[f"rotation.{b}"] for b in BLOCKS if f"rotation.{b}" in arrays}
         kinds = [*MEMBERS, ("linear", ("own", "position"))]

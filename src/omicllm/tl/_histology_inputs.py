@@ -43,11 +43,10 @@ def image_features(adata: AnnData, use_rep: str) -> np.ndarray:
             use_rep, "adata.obsm", adata.obsm,
             hint="Make features with ol.pp.image_features(adata), or name others with use_rep=.",
         )  # fmt: skip
-    values = np.asarray(adata.obsm[use_rep])
-    if values.ndim != 2 or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
-        msg = f"adata.obsm[{use_rep!r}] must hold finite numbers (n_obs, d)."
-        raise ValueError(msg)
-    return values.astype(np.float64)
+    where = f"adata.obsm[{use_rep!r}]"
+    return checks.finite_features(adata.obsm[use_rep], adata.obs_names, where=where).astype(
+        np.float64
+    )
 
 
 def rgb_columns(adata: AnnData, use_rep: str) -> list[int] | None:
