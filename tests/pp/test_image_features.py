@@ -305,7 +305,9 @@ def test_modes_of_all_parts_of_an_encoder_come_back(section, fails):
         with pytest.raises(RuntimeError, match="out of room"):
             features(section, encoder=net)
     else:
-        np.testing.assert_array_equal(features(section, encoder=net), features(section, encoder=net))
+        np.testing.assert_array_equal(
+            features(section, encoder=net), features(section, encoder=net)
+        )
     assert {n: m.training for n, m in net.named_modules()} == before
     assert torch.equal(net.frozen[1].running_mean, mean)
 

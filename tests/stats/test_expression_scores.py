@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from omicllm.stats.expression_scores import SCORES, Sums, section_scores
+from omicllm.stats.expression_scores import SCORES, Sums, held_out_pearson, section_scores
 
 
 @pytest.fixture
@@ -122,3 +122,41 @@ def test_the_same_draws_for_every_block_order(data):
     )
     for key in ("pearson_low", "pearson_high", "mse_low"):
         np.testing.assert_allclose(one[0][key], two[0][key], rtol=1e-9)
+
+
+def test_what_knows_nothing_scores_zero_in_regions():
+    """Means of the other regions, as a prediction without features makes them."""
+    rng = np.random.default_rng(0)
+    folds = np.repeat(np.arange(5), 30)
+    truth = (rng.normal(size=(5, 7))[folds] + rng.normal(size=(150, 7)) + 3).astype(np.float32)
+    mean = np.stack([truth[folds != f].mean(axis=0) for f in folds]).astype(np.float32)
+    pooled = [pearsonr(mean[:, g], truth[:, g])[0] for g in range(7)]
+    assert np.max(pooled) < -0.3, "what would come out without folds"
+    rows, per_gene = section_scores(
+        {"mean": mean}, truth, np.zeros(150), folds, folds=folds, **options(n_boot=30)
+    )
+    np.testing.assert_allclose(per_gene["mean"][:2], 0, atol=1e-12)
+    np.testing.assert_allclose([rows[0]["pearson_low"], rows[0]["pearson_high"]], 0, atol=1e-12)
+    np.testing.assert_allclose(per_gene["mean"][2], ((mean - truth) ** 2).mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(per_gene["mean"][4], 1)
+    one = np.zeros(150)
+    np.testing.assert_allclose(held_out_pearson(truth, mean, one, folds), 0, atol=1e-12)
+    # A prediction that knows something: residuals of both on the regions.
+    pred = mean + 0.3 * truth
+    level = np.eye(5)[folds]
+    left = [v - level @ np.linalg.lstsq(level, v, rcond=None)[0] for v in (pred, truth)]
+    wanted = [pearsonr(left[0][:, g], left[1][:, g])[0] for g in range(7)]
+    _, per_gene = section_scores({"m": pred}, truth, one, folds, folds=folds, **options(n_boot=0))
+    np.testing.assert_allclose(per_gene["m"][0], wanted, rtol=1e-5)
+    np.testing.assert_allclose(held_out_pearson(truth, pred, one, folds), wanted, rtol=1e-5)
+
+
+def test_one_fold_in_a_section_changes_nothing(data):
+    pred, truth = data
+    sections = np.arange(80) // 40
+    plain, folded = (
+        section_scores({"m": pred}, truth, sections, np.arange(80) // 4, folds=f, **options())
+        for f in (None, sections + 7)
+    )
+    assert repr(plain[0]) == repr(folded[0])
+    np.testing.assert_array_equal(plain[1]["m"], folded[1]["m"])

@@ -117,6 +117,47 @@ def test_one_section_alone(caplog):
     assert np.isfinite(section.obsm["histology_baselines_ridge"]).all()
 
 
+@pytest.mark.parametrize("seed", [3, 4])
+def test_one_section_what_knows_nothing_scores_zero(seed):
+    """By regions: the mean, a ridge on noise, and the same through tl.evaluate_expression."""
+    section = make_section(n_side=14, seed=seed)
+    rng = np.random.default_rng(seed)
+    section.obsm["X_noise"] = rng.normal(size=(section.n_obs, 10))
+    methods = ["mean", "knn", "ridge"]
+    ol.tl.histology_baselines(section, use_rep="X_noise", methods=methods, n_top=None, n_boot=5)
+    table = scores(section)
+    np.testing.assert_allclose(
+        table.loc["mean", ["pearson", "spearman"]].astype(float), 0, atol=1e-12
+    )
+    assert table.loc[["ridge", "knn"], "pearson"].abs().max() < 0.06
+    folds = section.obs["histology_baselines_fold"]
+    assert folds.notna().all() and folds.nunique() == 4
+    X = section.X.toarray()
+    logged = np.log1p(X / X.sum(axis=1, keepdims=True) * 1e4)
+    level = np.eye(4)[folds.cat.codes]
+    mean = np.stack([logged[folds != f].mean(axis=0) for f in folds])
+    guess, truth = (
+        v - level @ np.linalg.lstsq(level, v, rcond=None)[0]
+        for v in (section.obsm["histology_baselines_ridge"], logged)
+    )
+    wanted = [pearsonr(g, t)[0] for g, t in zip(guess.T, truth.T, strict=True)]
+    np.testing.assert_allclose(section.var["histology_baselines_pearson"], wanted, atol=1e-4)
+    section.layers["mean"] = mean
+    for name, kwargs in (("stored", {}), ("given", {"fold_key": "region"})):
+        section.obs["region"] = folds
+        ol.tl.evaluate_expression(section, pred="mean", n_boot=0, key_added=name, **kwargs)
+        found = section.uns[name]["table"].set_index(["section", "method"])["pearson"]
+        np.testing.assert_allclose(found["all", "prediction"], 0, atol=1e-12)
+        np.testing.assert_allclose(found["all", "ridge"], np.mean(wanted), atol=1e-4)
+
+
+@pytest.mark.parametrize("what", ["genes", "observations"])
+def test_nothing_to_predict(study, what):
+    empty = study[:, :0].copy() if what == "genes" else study[:0].copy()
+    with pytest.raises(ValueError, match=f"nothing to predict: .*0 {what}"):
+        ol.tl.histology_baselines(empty)
+
+
 def test_features_by_any_name_and_row_order(study):
     study.obsm["X_mine"] = study.obsm["X_classical"]
     ol.tl.histology_baselines(study, use_rep="X_mine", key_added="mine", rng=1, **FAST)

@@ -99,6 +99,15 @@ def test_training_rows_do_not_depend_on_test_rows(factor):
     np.testing.assert_allclose(out[1], out[0], atol=1e-6)
 
 
+def test_one_section_of_noise_scores_zero_on_both_sides():
+    """Regions are held out: neither SPAM nor the ridge beside it is low or high for nothing."""
+    adata = made_section("a", seed=3, side=14)
+    adata.obsm["X_classical"] = np.random.default_rng(0).normal(size=(adata.n_obs, 12))
+    ol.tl.spam(adata, max_epochs=0, show_progress=False)
+    baseline = adata.uns["spam"]["baseline"]
+    assert abs(baseline["spam"]) < 0.05 and abs(baseline["ridge"]) < 0.06
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 @pytest.mark.parametrize("verb", ["spam", "predict_expression", "histology_baselines"])
 def test_features_that_are_not_finite_are_named(folder, verb, value):

@@ -74,6 +74,7 @@ TISSUE: dict[str, Keys] = {
         {
             "obsm:{root}_ridge": "float32 (n_obs, n_genes): held-out predictions of the tuned "
             "ridge, columns as in `genes`; NaN where a row or gene was not tested",
+            "obs:{root}_fold": "categorical: division in which the row was held out",
             "var:{root}_pearson": "float32: correlation of the ridge on held-out rows, mean of "
             "sections; NaN where not tested",
             "var:{root}_mse": "float32: its mean squared error",

@@ -8,10 +8,10 @@ import numpy as np
 
 from omicllm.model._spam_data import Counts
 from omicllm.model._spam_results import SPAMResults
-from omicllm.stats.agreement import gene_pearson
 from omicllm.stats.conformal import calibrated
 from omicllm.stats.count_intervals import SECTION_VARIANCE, CountIntervals
-from omicllm.stats.ridge import mean_of_sections, section_means
+from omicllm.stats.expression_scores import held_out_pearson
+from omicllm.stats.ridge import mean_of_sections
 from omicllm.stats.tissue_context import TissueContext
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ class SPAMCalibration(SPAMResults):
         parts = [(groups == g, groups != g) for g in range(groups.max() + 1)]
         level, share = _levels_of(data, sections, parts)
         held = level + deviation
-        truth, guess = (v - section_means(v, sections) for v in (values, deviation))
-        self.reliability_ = gene_pearson(truth, guess)
+        self.reliability_ = held_out_pearson(values, deviation, sections, groups)
         regions = len(tissue.section_names) == 1 and not len(self.patients_)
         self.intervals_ = calibrated(held, values, rng)
         self.count_intervals_ = CountIntervals.fitted(

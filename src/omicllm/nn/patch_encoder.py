@@ -32,8 +32,9 @@ def colour_transform(
 
 
 class PatchEncoder:
-    """Features of patches by a module in evaluation mode; modes of all its parts and its device come
-    back, also after an error.
+    """Features of patches by a module in evaluation mode.
+
+    The modes of all its parts and its device come back, also after an error.
 
     Parameters
     ----------

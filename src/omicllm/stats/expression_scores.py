@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from omicllm.stats.agreement import gene_pearson
+
 #: Scores per gene, in this order wherever they are stacked.
 SCORES = ("pearson", "spearman", "mse", "mae", "rvd")
 _GENES_AT_ONCE = 512
@@ -100,18 +102,51 @@ def bootstrap_weights(n_blocks: int, n_boot: int, rng: np.random.Generator) -> n
     return rng.multinomial(n_blocks, np.full(n_blocks, 1 / n_blocks), size=n_boot).astype(float)
 
 
-def gene_means(sums: Sums, weights: np.ndarray) -> np.ndarray:
+def gene_means(sums: list[Sums], weights: np.ndarray) -> np.ndarray:
     """Mean over genes of each score, (w, 5), without the whole table of resamples and genes."""
-    g = sums.values.shape[2]
+    g = sums[0].values.shape[2]
     total, n = np.zeros((len(weights), len(SCORES))), np.zeros((len(weights), len(SCORES)))
     for start in range(0, g, _GENES_AT_ONCE):
-        part = Sums(sums.count, sums.values[:, :, start : start + _GENES_AT_ONCE])
+        genes = slice(start, start + _GENES_AT_ONCE)
+        part = [Sums(s.count, s.values[:, :, genes]) for s in sums]
         for first in range(0, len(weights), 64):
             rows = slice(first, first + 64)
-            scores = part.scores(weights[rows])
+            scores = _scores(part, weights[rows])
             total[rows] += np.nansum(scores, axis=2)
             n[rows] += np.isfinite(scores).sum(axis=2)
     return total / np.maximum(n, 1)
+
+
+def within_folds(values: np.ndarray, sections: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Values (n, g) with the mean of each fold of a section moved to the mean of the section.
+
+    Where regions of a section are held out in turn, training rows are high where the region is
+    low: pooled over regions, a constant prediction would correlate negatively. A column that is
+    constant in a fold, up to rounding of float32, is exactly constant afterwards.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if len(np.unique(folds)) < 2:
+        return values
+    out = np.empty(values.shape)
+    for s in np.unique(sections):
+        rows = np.flatnonzero(sections == s)
+        middle = values[rows].mean(axis=0)
+        for f in np.unique(folds[rows]):
+            part = rows[folds[rows] == f]
+            change = values[part] - values[part].mean(axis=0)
+            size = np.abs(values[part]).max(axis=0)
+            flat = np.ptp(values[part], axis=0) <= 4 * np.finfo(np.float32).eps * size
+            out[part] = middle + np.where(flat, 0.0, change)
+    return out
+
+
+def held_out_pearson(
+    truth: np.ndarray, guess: np.ndarray, sections: np.ndarray, groups: np.ndarray
+) -> np.ndarray:
+    """Correlation (g,) within sections, and within the groups of each that were held out."""
+    codes = [np.unique(v, return_inverse=True)[1].ravel() for v in (sections, groups)]
+    part = codes[0] * (int(codes[1].max()) + 1) + codes[1]
+    return gene_pearson(*(within_folds(v, np.zeros(len(v)), part) for v in (truth, guess)))
 
 
 def section_scores(
@@ -124,6 +159,7 @@ def section_scores(
     level: float,
     rng: np.random.Generator,
     versus: str | None = None,
+    folds: np.ndarray | None = None,
 ) -> tuple[list[dict[str, object]], dict[str, np.ndarray]]:
     """Scores of several predictions of the same values, by section and over all.
 
@@ -147,6 +183,9 @@ def section_scores(
         Draws the resamples, the same ones for every prediction.
     versus
         Prediction that the others are compared with, resample by resample.
+    folds
+        (n,) in which division each row was held out. Correlations and variances are then taken
+        within the divisions of a section (:func:`within_folds`); errors are of values as they are.
 
     Returns
     -------
@@ -154,6 +193,7 @@ def section_scores(
     sections.
     """
     sections = np.asarray(sections).astype(str)
+    folds = sections if folds is None else np.asarray(folds).astype(str)
     names = [str(s) for s in np.unique(sections)]
     weights = {}
     for s in names:
@@ -165,15 +205,14 @@ def section_scores(
     for method, pred in predictions.items():
         by_section, drawn = [], []
         for s in names:
-            rows_of_section = sections == s
-            sums, score = _scored(
-                pred[rows_of_section], truth[rows_of_section], blocks[rows_of_section]
-            )
+            mine = sections == s
+            part = (sections[mine], folds[mine])
+            sums, score = _scored(pred[mine], truth[mine], blocks[mine], *part)
             by_section.append(score)
             boot = gene_means(sums, weights[s])
             drawn.append(boot)
             resampled[method, s] = boot
-            rows.append(_row(method, s, int(rows_of_section.sum()), score))
+            rows.append(_row(method, s, int(mine.sum()), score))
         per_gene[method] = _mean_of(np.stack(by_section))
         resampled[method, "all"] = np.mean(drawn, axis=0)
         rows.append(_row(method, "all", len(truth), per_gene[method]))
@@ -181,7 +220,8 @@ def section_scores(
         rows[-1].update(dict(zip(SCORES, means.tolist(), strict=True)))
         if len(names) > 1:
             one = np.zeros(len(truth), dtype=np.int64)
-            rows.append(_row(method, "pooled", len(truth), _scored(pred, truth, one)[1]))
+            pooled = _scored(pred, truth, one, sections, folds)[1]
+            rows.append(_row(method, "pooled", len(truth), pooled))
     for row in rows:
         key = (str(row["method"]), str(row["section"]))
         _intervals(row, resampled.get(key), level)
@@ -190,16 +230,36 @@ def section_scores(
     return rows, per_gene
 
 
-def _scored(pred: np.ndarray, truth: np.ndarray, blocks: np.ndarray) -> tuple[Sums, np.ndarray]:
-    """Sums over the genes that were predicted everywhere, and scores (5, g), NaN for the others."""
+def _scored(
+    pred: np.ndarray, truth: np.ndarray, blocks: np.ndarray, sections: np.ndarray,
+    folds: np.ndarray,
+) -> tuple[list[Sums], np.ndarray]:  # fmt: skip
+    """Sums over the genes that were predicted everywhere, and scores (5, g), NaN for the others.
+
+    The sums are those of values, and, where a section has several folds, those within folds.
+    """
     known = np.isfinite(pred).all(axis=0)
-    if not known.all():
-        sums = Sums.of(pred[:, known], truth[:, known], blocks)
-    else:  # spares a copy of both
-        sums = Sums.of(pred, truth, blocks)
     scores = np.full((len(SCORES), pred.shape[1]), np.nan)
-    scores[:, known] = sums.scores()[0]
+    if not known.all():
+        pred, truth = pred[:, known], truth[:, known]
+    sums = [Sums.of(pred, truth, blocks)]
+    if any(len(np.unique(folds[sections == s])) > 1 for s in np.unique(sections)):
+        inside = (within_folds(v, sections, folds) for v in (pred, truth))
+        sums.append(Sums.of(*inside, blocks))
+    scores[:, known] = _scores(sums, None)[0]
     return sums, scores
+
+
+#: Scores of how values vary, which are taken within folds.
+_SHAPE = [SCORES.index(name) for name in ("pearson", "spearman", "rvd")]
+
+
+def _scores(sums: list[Sums], weights: np.ndarray | None) -> np.ndarray:
+    """Scores (w, 5, g): errors by the first sums, correlations and variances by the last."""
+    out = sums[0].scores(weights)
+    if len(sums) > 1:
+        out[:, _SHAPE] = sums[1].scores(weights)[:, _SHAPE]
+    return out
 
 
 def _mean_of(scores: np.ndarray) -> np.ndarray:

@@ -34,6 +34,7 @@ def evaluate_expression(
     split_key: str | None = None,
     use_rep: str = "X_classical",
     baseline_key: str = "histology_baselines",
+    fold_key: str | None = None,
     section_key: str | None = None,
     patient_key: str | None = None,
     allow_spot_split: bool = False,
@@ -73,6 +74,10 @@ def evaluate_expression(
     baseline_key
         Root of :func:`omicllm.tl.histology_baselines`: its held-out predictions are the ridge
         where neither `reference` nor `split_key` is given.
+    fold_key
+        Column of `obs` that says in which division each row was held out, where regions of a
+        section were held out in turn. By default ``obs[baseline_key + "_fold"]`` where the ridge
+        is the stored one.
     section_key, patient_key
         Columns of `obs` with sections (``"section"`` or ``"library_id"`` by default) and
         patients (``"patient"``), of `adata` and `reference`.
@@ -111,6 +116,10 @@ def evaluate_expression(
 
     Notes
     -----
+    Where rows of a section were held out in several divisions (`fold_key`), correlations and
+    relative variance distance are taken within divisions, the mean of each taken away from
+    predictions and measurements: a constant prediction then scores 0.
+
     Relative variance distance of a gene: ((var_pred - var_true) / var_true)^2; 1 for a constant
     prediction, 0 where predictions vary as measurements do.
     """
@@ -152,17 +161,22 @@ def evaluate_expression(
     if not rows.any():
         msg = "Every prediction is NaN, so there is nothing to score."
         raise ValueError(msg)
+    folds = None
+    if fold_key is not None:
+        folds = inputs.obs_column(source, fold_key, argument="fold_key").astype(str)
     values = shared.expression(source, truth, input)
     measured = values[:, columns].astype(np.float32).toarray()
     ridge, origin = _ridge(
         source, rows, values[:, columns], shared_genes, fold, reference, truth, input, use_rep,
         baseline_key, sections, patients, coords, (section_key, patient_key, spatial_key),
     )  # fmt: skip
+    if folds is None and origin == "stored" and f"{baseline_key}_fold" in source.obs:
+        folds = np.asarray(source.obs[f"{baseline_key}_fold"]).astype(str)
     guess[~rows] = np.nan
     predicted = {"prediction": guess, "ridge": ridge}
     table_rows, per_gene = scored(
-        predicted, measured, sections, shared.blocks_of(coords, sections, 25), n_boot=n_boot,
-        level=level, rng=generator,
+        predicted, measured, sections, shared.blocks_of(coords, sections, 25), folds=folds,
+        n_boot=n_boot, level=level, rng=generator,
     )  # fmt: skip
     table = pd.DataFrame(table_rows, index=[str(i) for i in range(len(table_rows))])
     per_var = {
@@ -178,7 +192,8 @@ def evaluate_expression(
         {
             "pred": pred if isinstance(pred, str) else "given", "truth": truth, "input": input,
             "split_key": split_key, "use_rep": use_rep, "baseline_key": baseline_key,
-            "section_key": section_key, "patient_key": patient_key, "n_boot": n_boot,
+            "fold_key": fold_key, "section_key": section_key, "patient_key": patient_key,
+            "n_boot": n_boot,
             "level": level, "spatial_key": spatial_key, "rng": rngs.recorded(rng),
         },
         {

@@ -113,6 +113,8 @@ def histology_baselines(
         Name, rows trained and tested on and penalty of the ridge of each division.
     ``adata.obsm["histology_baselines_ridge"]`` : float32 (n_obs, n_genes)
         Held-out predictions of the ridge.
+    ``adata.obs["histology_baselines_fold"]`` : categorical
+        Division in which the row was held out (patient, section or region).
     ``adata.var["histology_baselines_pearson"]``, ``_mse`` : float32
         Scores of the ridge.
 
@@ -127,7 +129,10 @@ def histology_baselines(
     Notes
     -----
     A gene that is constant in a section has no correlation there and is left out of its mean; a
-    constant prediction has correlation 0. Read the tables with
+    constant prediction has correlation 0. Where regions of one section are held out, each by a fit
+    of its own, correlations and ``rvd`` are taken within regions (the mean of each region is taken
+    away from predictions and measurements): a region's training rows are high where the region is
+    low, so that knowing nothing would score below 0. Read the tables with
     :func:`omicllm.get.histology_baselines_df`. The ridge solves
     min ||Y - XB||^2 + alpha ||B||^2 for penalties from 0.1 to 100,000 by one singular value
     decomposition, and its predictions are shrunk by the slope that fits held-out rows best.
@@ -147,6 +152,12 @@ def histology_baselines(
         checks.whole_number("n_top", n_top)
     generator = rngs.generator(rng)
     names = inputs.gene_names(source)
+    if not len(names) or not source.n_obs:
+        msg = (
+            f"There is nothing to predict: adata has {source.n_obs} observations and "
+            f"{source.n_vars} genes. Give measured sections with counts."
+        )
+        raise ValueError(msg)
     wanted = None if genes is None else positions(genes, names)
     X = shared.image_features(source, use_rep)
     sections = shared.labels(source, section_key, ("section", "library_id"), "section_key")
@@ -166,9 +177,13 @@ def histology_baselines(
     )
     truth = values[:, columns].astype(np.float32).toarray()
     blocks = shared.blocks_of(coords, sections, 25)
+    held_out = np.full(source.n_obs, "", dtype=object)
+    for fold in folds:
+        held_out[fold.test] = fold.name
     rows, per_gene = scored(
-        predicted, truth, sections, blocks, n_boot=n_boot, level=level, rng=generator
-    )
+        predicted, truth, sections, blocks, folds=held_out, n_boot=n_boot, level=level,
+        rng=generator,
+    )  # fmt: skip
     table = pd.DataFrame(rows, index=[str(i) for i in range(len(rows))])
     best = table[(table["section"] == "all") & (table["method"] == "ridge")].iloc[0]
     logger.info("ridge, held out by %s: mean Pearson correlation %.3f", kind, best["pearson"])
@@ -181,6 +196,9 @@ def histology_baselines(
         "tl.histology_baselines",
         {
             "obsm:{root}_ridge": predicted["ridge"],
+            "obs:{root}_fold": pd.Categorical(
+                [name or None for name in held_out], categories=sorted({f.name for f in folds})
+            ),
             "var:{root}_pearson": per_var["pearson"],
             "var:{root}_mse": per_var["mse"],
         },
@@ -244,15 +262,20 @@ def scored(
     truth: np.ndarray,
     sections: np.ndarray,
     blocks: np.ndarray,
+    folds: np.ndarray | None = None,
     **options: Any,
 ) -> tuple[list[dict[str, object]], dict[str, np.ndarray]]:
     """Scores on the rows that were predicted.
 
     Divisions may have chosen different genes: one that is NaN in a section is not scored there.
+    Within a section, correlations are taken within the divisions that `folds` names by row.
     """
     rows = np.any([np.isfinite(p).any(axis=1) for p in predicted.values()], axis=0)
     own = {method: p[rows] for method, p in predicted.items()}
-    return section_scores(own, truth[rows], sections[rows], blocks[rows], versus="ridge", **options)
+    return section_scores(
+        own, truth[rows], sections[rows], blocks[rows], versus="ridge",
+        folds=None if folds is None else folds[rows], **options,
+    )  # fmt: skip
 
 
 def gene_table(per_gene: dict[str, np.ndarray], genes: np.ndarray) -> pd.DataFrame:

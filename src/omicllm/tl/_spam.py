@@ -11,7 +11,8 @@ from omicllm._core import checks, docs, results
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger
 from omicllm.stats.agreement import gene_pearson
-from omicllm.stats.ridge import GroupedRidge, section_means
+from omicllm.stats.expression_scores import held_out_pearson
+from omicllm.stats.ridge import GroupedRidge
 from omicllm.tl import _histology_inputs as shared
 from omicllm.tl._spam_inputs import into_columns, lend, rows_of, source_of
 
@@ -106,7 +107,8 @@ def spam(
         Predicted scores of gene programs, which predictions are made of.
     ``adata.var["spam_pearson"]`` : float64
         Correlation with held-out measurements: of the test rows, else of groups (patients,
-        sections or regions) that were held out in turn. NaN for genes that are not predicted.
+        sections or regions) that were held out in turn, within sections and regions. NaN for
+        genes that are not predicted.
     ``adata.uns["spam"]``
         ``baseline``: mean ``pearson`` of ``spam`` and of ``ridge`` on the same held-out rows;
         ``genes``, ``history``, ``model_dir``, ``train_sections``.
@@ -235,5 +237,4 @@ def _ridge_by_group(
         ridge = GroupedRidge().fit(X[~out], truth[~out], sections[~out], groups[~out])
         # Features are centred over whole sections, as the model's are: they are all known.
         guess[out] = ridge.predict(X, sections)[out]
-    guess -= section_means(guess, sections)
-    return gene_pearson(truth - section_means(truth, sections), guess)
+    return held_out_pearson(truth, guess, sections, groups)
