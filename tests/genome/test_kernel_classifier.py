@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import estimator_checks
 
 from omicllm.genome.kernel_classifier import (
     KernelClassifier,
@@ -13,6 +16,7 @@ from omicllm.genome.kernel_classifier import (
     _Regression,
 )
 from omicllm.genome.kmers import kmer_names
+from omicllm.genome.sequence_classifiers import CompositionClassifier, PositionClassifier
 from omicllm.genome.sequence_kernels import Features, Positions, Regions, Words, _other_strand
 
 COMPLEMENT = str.maketrans("ACGT", "TGCA")
@@ -176,8 +180,6 @@ def test_finds_the_view_that_tells(kind):
 
 def test_combinations_of_places():
     """Neither place alone tells the classes apart, so nothing linear does."""
-    from omicllm.genome.sequence_classifiers import PositionClassifier
-
     train, labels = made("pair", n=150)
     other, truth = made("pair", n=200, seed=1)
     model = KernelClassifier(views=("positions",)).fit(train, labels)
@@ -220,10 +222,71 @@ def test_refuses():
         ({"views": ()}, "nothing to learn from"),
     ):
         with pytest.raises(ValueError, match=message):
-            KernelClassifier(**arguments)
+            KernelClassifier(**arguments).fit(["ACGT", "ACGG"], [0, 1])
     with pytest.raises(ValueError, match="Two classes"):
         KernelClassifier().fit(["ACGT", "ACGG"], [1, 1])
     with pytest.raises(ValueError, match="labels of shape"):
         KernelClassifier().fit(["ACGT", "ACGG"], [1])
-    with pytest.raises(RuntimeError, match="not fitted"):
+    with pytest.raises(NotFittedError, match="not fitted"):
         KernelClassifier().predict(["ACGT"])
+
+
+CLASSIFIERS = [
+    KernelClassifier(views=("words",), seed=2),
+    KernelClassifier(),
+    CompositionClassifier(k=2),
+    PositionClassifier(),
+]
+
+
+#: Those of scikit-learn that draw no numbers: rows are strings here.
+CHECKS = """
+estimator_cloneable estimator_repr estimator_tags_renamed valid_tag_types mixin_order set_params
+get_params_invariance parameters_default_constructible no_attributes_set_in_init
+do_not_raise_errors_in_init_or_set_params
+"""
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+@pytest.mark.parametrize("classifier", CLASSIFIERS, ids=str)
+def test_checks_of_scikit_learn(classifier):
+    estimator_checks.check_estimator(clone(classifier))
+    for name in CHECKS.split():
+        check = getattr(estimator_checks, f"check_{name}")
+        check(type(classifier).__name__, clone(classifier))
+
+
+@pytest.mark.parametrize("classifier", CLASSIFIERS, ids=str)
+def test_search_and_pipelines_of_scikit_learn(classifier):
+    import pickle
+
+    import pandas as pd
+    from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    train, labels = made("words", n=12)
+    other, truth = made("words", n=20, seed=1)
+    fitted = clone(classifier).fit(train, labels)
+    proba = fitted.predict_proba(other)
+    assert fitted.score(other, truth) == (fitted.predict(other) == truth).mean()
+    # A clone knows nothing of the fit, and a second fit is the first.
+    assert not hasattr(clone(fitted), "classes_")
+    np.testing.assert_array_equal(clone(fitted).fit(train, labels).predict_proba(other), proba)
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.predict_proba(other), proba)
+    # Arrays and columns of a table, in any order of rows, hold the same strings.
+    column = pd.Series(train, index=np.arange(len(train))[::-1])
+    for sequences in (np.array(train), column):
+        model = clone(classifier).fit(sequences, labels)
+        np.testing.assert_allclose(model.predict_proba(np.array(other)), proba)
+    folds = KFold(2, shuffle=True, random_state=0)
+    guess = cross_val_predict(classifier, train, labels, cv=folds, method="predict_proba")
+    for fit, test in folds.split(train):
+        model = clone(classifier).fit([train[i] for i in fit], labels[fit])
+        np.testing.assert_allclose(guess[test], model.predict_proba([train[i] for i in test]))
+    search = GridSearchCV(classifier, {"C": [1e-9, classifier.C]}, cv=2).fit(train, labels)
+    assert search.best_estimator_.C in (1e-9, classifier.C)
+    lower = FunctionTransformer(lambda rows: [s.upper() for s in rows])
+    piped = make_pipeline(lower, clone(classifier)).fit([s.lower() for s in train], labels)
+    np.testing.assert_array_equal(piped.predict_proba([s.lower() for s in other]), proba)

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import digamma, logsumexp
 from scipy.stats import multivariate_t
+from sklearn.base import clone
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from omicllm.nn import student_t_steps as steps
 from omicllm.nn.student_t import StudentTMixture
@@ -271,12 +273,14 @@ def test_far_rows_are_still_assigned() -> None:
     ("z", "message"),
     [
         (np.zeros((2, 3)), "2 rows cannot be fitted with n_components=3"),
-        (np.zeros(9), "must be a matrix"),
-        (np.zeros((5, 0)), "must be a matrix"),
+        (np.zeros(9), "Expected 2D array"),
+        (np.zeros((5, 0)), "0 feature"),
+        (torch.zeros(9), "must be a matrix"),
+        (torch.zeros(5, 0), "must be a matrix"),
         (np.array([[0.0], [np.nan], [1.0], [np.inf]]), "NaN or infinite entries in 2 of 4 rows"),
     ],
 )
-def test_bad_data(z: np.ndarray, message: str) -> None:
+def test_bad_data(z: np.ndarray | torch.Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         StudentTMixture(3).fit(z)
 
@@ -285,6 +289,7 @@ def test_bad_data(z: np.ndarray, message: str) -> None:
     "options",
     [
         {"n_components": 0},
+        {"n_components": 2.5},
         {"max_iter": 0},
         {"tol": -1.0},
         {"nu_init": 2.0},
@@ -295,8 +300,10 @@ def test_bad_data(z: np.ndarray, message: str) -> None:
     ],
 )
 def test_bad_parameters(options: dict[str, float]) -> None:
+    mixture = StudentTMixture(2)
+    mixture.set_params(**options)
     with pytest.raises(ValueError, match=next(iter(options))):
-        StudentTMixture(**{"n_components": 2, **options})
+        mixture.fit(np.arange(12.0).reshape(6, 2))
 
 
 def test_misuse_after_construction() -> None:
@@ -307,7 +314,50 @@ def test_misuse_after_construction() -> None:
         StudentTMixture(2).predict(z)
     with pytest.raises(ValueError, match="init has shape"):
         StudentTMixture(2).fit(z, init=np.zeros((3, 3)))
-    with pytest.raises(ValueError, match="columns"):
+    with pytest.raises(ValueError, match="X has 2 features, but StudentTMixture is expecting 3"):
         StudentTMixture(2).fit(z).predict(z[:, :2])
+    with pytest.raises(ValueError, match="columns"):
+        StudentTMixture(2).fit(z).predict(torch.tensor(z[:, :2]))
     with pytest.raises(AttributeError, match="no attribute"):
         _ = StudentTMixture(2).nothing
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+@parametrize_with_checks([StudentTMixture(2, max_iter=20)])
+def test_checks_of_scikit_learn(estimator: StudentTMixture, check) -> None:
+    check(estimator)
+
+
+def test_clones_take_the_place_of_the_original() -> None:
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    z, labels = _clusters(120)
+    mixture = StudentTMixture(4, nu_init=5.0, rng=np.random.default_rng(3)).fit(z)
+    again = clone(mixture)
+    assert not hasattr(again, "means_") and again.nu_init == 5.0
+    np.testing.assert_array_equal(clone(mixture).fit(z).means_, again.fit(z).means_)
+    search = GridSearchCV(StudentTMixture(), {"n_components": [1, 4]}, cv=3).fit(z)
+    # The score is the mean log density of rows left out: four clusters are found by it.
+    assert search.best_params_ == {"n_components": 4}
+    piped = make_pipeline(StandardScaler(), StudentTMixture(4)).fit(z, labels)
+    scaled = (z - z.mean(0)) / z.std(0)
+    np.testing.assert_array_equal(piped.predict(z), StudentTMixture(4).fit(scaled).predict(scaled))
+
+
+def test_lists_and_tables_are_taken_as_arrays() -> None:
+    import pandas as pd
+
+    z, _ = _clusters(50)
+    fitted = StudentTMixture(3).fit(z)
+    table = pd.DataFrame(z, columns=list("abc"))
+    for data in (z.tolist(), table):
+        other = StudentTMixture(3).fit(data)
+        np.testing.assert_array_equal(other.means_, fitted.means_)
+        assert isinstance(other.predict(data), np.ndarray)
+    assert other.feature_names_in_.tolist() == ["a", "b", "c"]
+    assert not hasattr(other.fit(torch.tensor(z)), "feature_names_in_")
+    fixed = z.copy()
+    fixed.flags.writeable = False
+    np.testing.assert_array_equal(StudentTMixture(3).fit(fixed).means_, fitted.means_)

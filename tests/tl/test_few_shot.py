@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import same_object
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
 
 import omicllm as ol
@@ -258,7 +259,7 @@ def test_unequal_lengths():
         model = cls().fit(sequences, [0, 1, 0, 1])
         proba = model.predict_proba([*sequences, "ACG", "ACGTNNACGTACGATCGACTAGCTACG"])
         assert proba.shape == (6, 2) and np.isfinite(proba).all()
-        with pytest.raises(RuntimeError, match="not fitted"):
+        with pytest.raises(NotFittedError, match="not fitted"):
             cls().predict_proba(sequences)
 
 

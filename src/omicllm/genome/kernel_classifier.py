@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from omicllm._core import checks
-from omicllm.genome.sequence_classifiers import aligned_codes
+from omicllm.genome.sequence_classifiers import SequenceClassifier, aligned_codes
 from omicllm.genome.sequence_kernels import Features, Positions, Regions, Words
 
 if TYPE_CHECKING:
@@ -30,8 +30,11 @@ _MOST = 300
 _FEW = 50
 
 
-class KernelClassifier:
+class KernelClassifier(SequenceClassifier):
     """Kernel logistic regressions on words, regions and positions, put together.
+
+    A classifier of scikit-learn, whose rows are strings: it can be cloned, searched over and put
+    into a pipeline.
 
     Each view (:class:`omicllm.genome.sequence_kernels.Words`, ``Regions``, ``Positions``) has a
     logistic regression of its own. Their log-probabilities are scaled and added, with weights that
@@ -73,12 +76,7 @@ class KernelClassifier:
         C: float = 5.0,
         seed: int = 0,
     ) -> None:
-        for view in views:
-            checks.one_of("views", view, VIEWS)
-        self.views, self.features, self.C, self.seed = tuple(views), dict(features or {}), C, seed
-        if not self.views and not self.features:
-            msg = "There is nothing to learn from: pass views= or features=."
-            raise ValueError(msg)
+        self.views, self.features, self.C, self.seed = views, features, C, seed
 
     def fit(self, sequences: Sequence[str], labels: Any) -> KernelClassifier:
         """Fit to sequences and their labels; returns itself.
@@ -86,9 +84,15 @@ class KernelClassifier:
         Raises
         ------
         ValueError
-            Under two classes, or not one label per sequence.
+            Under two classes, not one label per sequence, an unknown view, or no view at all.
         """
-        labels = np.asarray(labels)
+        features = dict(self.features or {})
+        for view in self.views:
+            checks.one_of("views", view, VIEWS)
+        if not len(self.views) and not features:
+            msg = "There is nothing to learn from: pass views= or features=."
+            raise ValueError(msg)
+        sequences, labels = list(sequences), np.asarray(labels)
         if labels.shape != (len(sequences),):
             msg = f"There are {len(sequences)} sequences and labels of shape {labels.shape}."
             raise ValueError(msg)
@@ -100,7 +104,7 @@ class KernelClassifier:
         sample = _sample(codes, rng)
         parts = _parts(codes[sample], rng)
         views: dict[str, Any] = {name: VIEWS[name]() for name in self.views}
-        views |= {name: Features(embed) for name, embed in self.features.items()}
+        views |= {name: Features(embed) for name, embed in features.items()}
         kernels = {name: view.fit(sequences, codes) for name, view in views.items()}
         few = [sequences[i] for i in sample]
         left_out = np.stack(
@@ -127,9 +131,10 @@ class KernelClassifier:
 
     def predict_proba(self, sequences: Sequence[str]) -> np.ndarray:
         """Probability of each class (n, n_classes), columns as in `classes_`."""
-        if not hasattr(self, "weights_"):
-            msg = "KernelClassifier is not fitted yet: call fit(sequences, labels)."
-            raise RuntimeError(msg)
+        from sklearn.utils.validation import check_is_fitted
+
+        check_is_fitted(self, "weights_")
+        sequences = list(sequences)
         total = np.zeros((len(sequences), len(self.classes_)))
         for view, regression, factor in self._used:
             total += factor * regression.scores(view.between(sequences))

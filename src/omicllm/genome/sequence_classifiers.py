@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
 
 from omicllm.genome.kmers import UNKNOWN, base_codes, kmer_numbers
 
@@ -19,7 +20,17 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 
-class _Logistic:
+class SequenceClassifier(ClassifierMixin, BaseEstimator):
+    """A classifier of scikit-learn whose rows are sequences of bases, as strings."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.one_d_array = False, True
+        tags.input_tags.string = True
+        return tags
+
+
+class _Logistic(SequenceClassifier):
     """Logistic regression on features of sequences."""
 
     C: float
@@ -29,17 +40,17 @@ class _Logistic:
         from sklearn.linear_model import LogisticRegression
 
         labels = np.asarray(labels)
-        features = self._fitted(sequences)
+        features = self._fitted(list(sequences))
         self._model = LogisticRegression(C=self.C, max_iter=1000).fit(features, labels)
         self.classes_ = self._model.classes_
         return self
 
     def predict_proba(self, sequences: Sequence[str]) -> np.ndarray:
         """Probability of each class (n, n_classes), columns as in `classes_`."""
-        if not hasattr(self, "_model"):
-            msg = f"{type(self).__name__} is not fitted yet: call fit(sequences, labels)."
-            raise RuntimeError(msg)
-        return np.asarray(self._model.predict_proba(self._features(sequences)))
+        from sklearn.utils.validation import check_is_fitted
+
+        check_is_fitted(self, "classes_")
+        return np.asarray(self._model.predict_proba(self._features(list(sequences))))
 
     def predict(self, sequences: Sequence[str]) -> np.ndarray:
         """Most probable class of each sequence."""

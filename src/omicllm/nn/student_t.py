@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator, DensityMixin
 
+from omicllm._core import checks
 from omicllm.nn.student_t_start import Array, as_matrix, kmeans_start, like, nearest
 from omicllm.nn.student_t_steps import (
     EMPTY,
@@ -24,12 +26,12 @@ from omicllm.nn.student_t_steps import (
 __all__ = ["StudentTMixture"]
 
 
-class StudentTMixture:
+class StudentTMixture(DensityMixin, BaseEstimator):
     """Mixture of Student-t distributions with diagonal scale matrices.
 
     Heavy tails keep outlying genes from dragging a component along. Fitted by EM in log space on
     the posterior under a Dirichlet prior of the weights and a normal-inverse-Wishart prior of
-    means and variances; no step lowers it.
+    means and variances; no step lowers it. An estimator of scikit-learn that takes tensors too.
 
     Parameters
     ----------
@@ -69,9 +71,11 @@ class StudentTMixture:
     Cost of an iteration is O(N K D), memory O(N D + K D) and blocks of fixed size.
     """
 
+    _as_tensor = False
+
     def __init__(
         self,
-        n_components: int,
+        n_components: int = 1,
         *,
         max_iter: int = 100,
         tol: float = 1e-5,
@@ -83,45 +87,50 @@ class StudentTMixture:
         rho0: float | None = None,
         prior_scale: float = 1.0,
     ) -> None:
-        limits = {
-            "n_components": (n_components, n_components >= 1, "at least 1"),
-            "max_iter": (max_iter, max_iter >= 1, "at least 1"),
-            "tol": (tol, tol >= 0, "zero or more"),
-            "nu_init": (nu_init, NU_BOUNDS[0] <= nu_init <= NU_BOUNDS[1], "within 2.1 and 200"),
-            "alpha0": (alpha0, alpha0 >= 1, "at least 1"),
-            "kappa0": (kappa0, kappa0 >= 0, "zero or more"),
-            "rho0": (rho0, rho0 is None or rho0 > 0, "positive or None"),
-            "prior_scale": (prior_scale, prior_scale > 0, "positive"),
-        }
-        for name, (value, valid, wanted) in limits.items():
-            if not valid:
-                msg = f"{name} must be {wanted}; got {value}."
-                raise ValueError(msg)
-        self.n_components = int(n_components)
-        self.max_iter = int(max_iter)
-        self.tol = float(tol)
+        self.n_components = n_components
+        self.max_iter = max_iter
+        self.tol = tol
         self.rng = rng
-        self.nu_init = float(nu_init)
-        self.shared_nu_below = float(shared_nu_below)
-        self.alpha0 = float(alpha0)
-        self.kappa0 = float(kappa0)
+        self.nu_init = nu_init
+        self.shared_nu_below = shared_nu_below
+        self.alpha0 = alpha0
+        self.kappa0 = kappa0
         self.rho0 = rho0
-        self.prior_scale = float(prior_scale)
-        self.n_iter_ = 0
-        self.converged_ = False
-        self.history_: list[float] = []
-        self._fitted: Parameters | None = None
-        self._as_tensor = False
+        self.prior_scale = prior_scale
+
+    def _check_parameters(self) -> None:
+        """Raise ValueError for a parameter out of range."""
+        for name in ("n_components", "max_iter"):
+            checks.whole_number(name, getattr(self, name))
+        low, high = NU_BOUNDS
+        limits = {
+            "tol": (self.tol >= 0, "zero or more"),
+            "nu_init": (low <= self.nu_init <= high, f"within {low} and {high:g}"),
+            "alpha0": (self.alpha0 >= 1, "at least 1"),
+            "kappa0": (self.kappa0 >= 0, "zero or more"),
+            "rho0": (self.rho0 is None or self.rho0 > 0, "positive or None"),
+            "prior_scale": (self.prior_scale > 0, "positive"),
+        }
+        for name, (valid, wanted) in limits.items():
+            if not valid:
+                msg = f"{name} must be {wanted}; got {getattr(self, name)}."
+                raise ValueError(msg)
 
     def fit(
-        self, Z: np.ndarray | torch.Tensor, *, init: StudentTMixture | np.ndarray | None = None
+        self,
+        Z: np.ndarray | torch.Tensor,
+        y: None = None,
+        *,
+        init: StudentTMixture | np.ndarray | None = None,
     ) -> StudentTMixture:
         """Fit to the rows of `Z`.
 
         Parameters
         ----------
         Z
-            Data of shape (N, D), finite, N >= n_components; array or tensor on any device.
+            Data of shape (N, D), finite, N >= n_components; array, table, or tensor on any device.
+        y
+            Not used; pipelines of scikit-learn pass it.
         init
             Where to start: a fitted mixture (also this one) of the same shape, or centres
             (n_components, D). None is k-means++.
@@ -134,9 +143,10 @@ class StudentTMixture:
         ------
         ValueError
             If `Z` is not two-dimensional, has NaN or infinite entries, or fewer rows than there
-            are components, or if `init` has another shape.
+            are components, if `init` has another shape, or a parameter is out of range.
         """
-        z = as_matrix(Z)
+        self._check_parameters()
+        z = self._matrix(Z, reset=True)
         if len(z) < self.n_components:
             msg = (
                 f"{len(z)} rows cannot be fitted with n_components={self.n_components}; "
@@ -194,7 +204,7 @@ class StudentTMixture:
         params, z = self._prepare(Z)
         return like((params.weights.log() + component_log_density(z, params)).logsumexp(1), Z)
 
-    def score(self, Z: np.ndarray | torch.Tensor) -> float:
+    def score(self, Z: np.ndarray | torch.Tensor, y: None = None) -> float:
         """Mean log density of the rows, in nats."""
         return float(self.score_samples(Z).mean())
 
@@ -208,7 +218,7 @@ class StudentTMixture:
         """Most probable component of each row, int64 (N,)."""
         params, z = self._prepare(Z)
         labels = (params.weights.log() + component_log_density(z, params)).argmax(1)
-        return labels.cpu().numpy() if isinstance(Z, np.ndarray) else labels
+        return labels if isinstance(Z, torch.Tensor) else labels.cpu().numpy()
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Fitted parameters as arrays: weights, means, variances, dof."""
@@ -221,6 +231,8 @@ class StudentTMixture:
         arrays = {f.name: torch.as_tensor(state[f.name]).double() for f in fields(Parameters)}
         mixture = cls(len(arrays["weights"]), **parameters)
         mixture._fitted = Parameters(**arrays)
+        mixture.n_features_in_ = mixture._fitted.means.shape[1]
+        mixture.n_iter_, mixture.converged_, mixture.history_ = 0, False, []
         return mixture
 
     def __getattr__(self, name: str) -> Any:
@@ -232,15 +244,35 @@ class StudentTMixture:
         raise AttributeError(msg)
 
     def _require(self) -> Parameters:
+        from sklearn.exceptions import NotFittedError
+
         fitted = self.__dict__.get("_fitted")
         if fitted is None:
             msg = "This StudentTMixture is not fitted yet; call fit(Z) first."
-            raise AttributeError(msg)
+            raise NotFittedError(msg)
         return fitted
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "_fitted" in self.__dict__
+
+    def _matrix(self, Z: Any, *, reset: bool) -> torch.Tensor:
+        """Data checked as by scikit-learn, or a tensor checked here; finite float64."""
+        from sklearn.utils.validation import validate_data
+
+        if isinstance(Z, torch.Tensor):
+            z = as_matrix(Z)
+            if reset:
+                self.n_features_in_ = z.shape[1]
+                self.__dict__.pop("feature_names_in_", None)
+            return z
+        options = {"dtype": [np.float64, np.float32], "ensure_all_finite": False}
+        array = validate_data(self, Z, reset=reset, **options)
+        return as_matrix(np.require(array, requirements="W"))  # torch warns of read-only arrays
 
     def _prepare(self, Z: np.ndarray | torch.Tensor) -> tuple[Parameters, torch.Tensor]:
         """Parameters and data, both shifted to the mean of the components for accuracy."""
-        params, z = self._require(), as_matrix(Z)
+        params = self._require()
+        z = self._matrix(Z, reset=False)
         if z.shape[1] != params.means.shape[1]:
             msg = f"Z has {z.shape[1]} columns; the mixture was fitted on {params.means.shape[1]}."
             raise ValueError(msg)

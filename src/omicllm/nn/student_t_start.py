@@ -29,7 +29,7 @@ def as_matrix(Z: np.ndarray | torch.Tensor) -> torch.Tensor:
 
 def like(value: torch.Tensor, Z: Array) -> Array:
     """Return an array where the input was an array, a tensor where it was a tensor."""
-    return value.detach().cpu().numpy() if isinstance(Z, np.ndarray) else value
+    return value if isinstance(Z, torch.Tensor) else value.detach().cpu().numpy()
 
 
 def nearest(z: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:

@@ -127,7 +127,7 @@ def impute(
             stack[:, test] = study.predict(test, cells)
         z = standardised(tissue_sample)
         weights = stack_weights(*_products(stack, z))
-        inner = np.empty(z.shape, dtype=np.float32)
+        inner: np.ndarray = np.empty(z.shape, dtype=np.float32)
         few = cells
         if len(cells) > _WEIGHT_CELLS:
             few = np.sort(rng.choice(cells, _WEIGHT_CELLS, replace=False))
