@@ -328,3 +328,49 @@ def test_real_locus(data_dir):
 def test_sites_without_people(data_dir):
     sites = ol.io.read_vcf(data_dir / "genome" / "chr20_1Mb.sites.vcf.gz")
     assert sites.shape == (0, 28998)
+
+
+@installed("pysam")
+def test_a_line_that_is_no_record_in_a_region(tmp_path):
+    """The line at fault is named, or none: records of a region are not counted from the first."""
+    import pysam
+
+    records = [("c", i, "A", "G", ["0|1", "1|1"]) for i in range(1, 60)]
+    path = write_vcf(tmp_path / "a.vcf", records, ["p", "q"])
+    for old, new, message in (
+        (
+            "c\t50\trs50\tA\tG\t.\t.\t.\tGT\t0|1",
+            "c\t50\trs50\tA\tG\t.\t.\t.\tGT\ta|b",
+            "holds a record that could not be read as VCF",
+        ),
+        ("\t0|1\t1|1\nc\t50\t", "\t0|1\nc\t50\t", "line 53: it has 10 columns, the header 11"),
+    ):
+        odd = tmp_path / "b.vcf"
+        odd.write_text(path.read_text().replace(old, new))
+        packed = pysam.tabix_index(str(odd), preset="vcf", force=True, keep_original=True)
+        assert ol.io.read_vcf(packed, region="c:1-20").n_vars == 20
+        with pytest.raises(ValueError, match=f"b.vcf.gz(, | ){message}"):
+            ol.io.read_vcf(packed, region="c:40-55")
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+def test_gzip_that_ends_early(tmp_path, share):
+    records = [("c", i, "A", "G", ["0|1", "1|1"]) for i in range(1, 900)]
+    path = write_vcf(tmp_path / "a.vcf", records, ["p", "q"])
+    raw = gzip.compress(path.read_bytes())
+    (tmp_path / "a.vcf.gz").write_bytes(raw[: int(share * len(raw))])
+    with pytest.raises(ValueError, match="a.vcf.gz is truncated"):
+        ol.io.read_vcf(tmp_path / "a.vcf.gz")
+
+
+def test_line_ends_of_windows_and_files_without_records(tmp_path):
+    path = write_vcf(tmp_path / "a.vcf", [("c", 5, "A", "G", ["0|1", "1"])], ["p", "q"])
+    plain = ol.io.read_vcf(path)
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    other = ol.io.read_vcf(path)
+    assert list(other.obs_names) == ["p", "q"] and other.var.equals(plain.var)
+    for layer in plain.layers:
+        assert (other.layers[layer] != plain.layers[layer]).nnz == 0
+    path.write_text("".join(x for x in path.read_text().splitlines(keepends=True) if x[0] == "#"))
+    for field in ("GT", "DS"):
+        assert ol.io.read_vcf(path, field=field).shape == (2, 0)

@@ -230,3 +230,21 @@ def test_words_for_strands(genome, where):
             "table": lambda: ol.pp.gene_windows(adata, length=20, table=bad),
             "var": lambda: ol.pp.gene_windows(adata, length=20),
         }[where]()
+
+
+@pytest.mark.parametrize("where", ["var", "table"])
+def test_contigs_that_became_fractions(where, tmp_path):
+    """A table of genes of which one has no place: pandas reads its contigs as 22.0."""
+    text = "gene_id,chrom,tss,strand\nA,22,101,1\nB,,,\nC,7,51,-1\n"
+    (tmp_path / "genes.csv").write_text(text)
+    table = pd.read_csv(tmp_path / "genes.csv")
+    assert table["chrom"].dtype == float and table["strand"].dtype == float
+    if where == "table":
+        adata = make(GENES[[]])
+        ol.pp.gene_windows(adata, length=20, table=table, missing="skip")
+    else:
+        adata = make(table.set_index("gene_id"))
+        ol.pp.gene_windows(adata, length=20, missing="skip")
+    assert adata.var["window_chrom"].tolist() == ["22", "", "7"]
+    assert adata.var["window_strand"].tolist() == ["+", "+", "-"]
+    assert adata.var["window_start"].tolist() == [90, -1, 40]

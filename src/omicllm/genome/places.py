@@ -1,4 +1,4 @@
-"""Strands and positions as tables and callers write them."""
+"""Strands, contigs and positions as tables and callers write them."""
 
 from __future__ import annotations
 
@@ -44,6 +44,13 @@ def as_strand(value: Any, *, unstranded: str | None = None) -> str:
         return unstranded
     msg = f"Strands must be '+' or '-' (also 1, -1, 'plus', 'minus'), not {value!r}."
     raise ValueError(msg)
+
+
+def as_contig(value: Any) -> str:
+    """Name of a contig; a number that became a fraction beside missing values (22.0) is whole."""
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
 
 
 def as_position(value: Any, *, what: str) -> int:

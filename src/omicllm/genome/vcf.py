@@ -104,7 +104,7 @@ def read_genotypes(
             chrom = region.rsplit(":", 1)[0] if ":" in region else region
             require_contigs([chrom], reader.seqnames, where=path.name)
         records = reader(region) if region else reader
-        return _collect(records, known, order, path, field)
+        return _collect(records, known, order, path, field, whole=region is None)
     finally:
         reader.close()
 
@@ -135,8 +135,9 @@ def _check_index(path: Path) -> None:
 
 
 def _collect(
-    records: Any, known: list[str], order: np.ndarray, path: Path, field: str
+    records: Any, known: list[str], order: np.ndarray, path: Path, field: str, *, whole: bool
 ) -> Genotypes:
+    """Read records; `whole` says that they begin with the first of the file."""
     chrom: list[str] = []
     pos: list[int] = []
     name, ref, alt = [], [], []
@@ -151,7 +152,7 @@ def _collect(
         except (OSError, EOFError) as error:
             raise truncated(path) from error
         except Exception as error:  # cyvcf2's own are bare ones
-            raise _unreadable(path, len(pos), error) from error
+            raise _unreadable(path, len(pos) if whole else -1, error) from error
         chrom.append(record.CHROM)
         pos.append(record.POS)
         name.append(record.ID or "")
@@ -282,18 +283,22 @@ _ROUNDED = 0.01
 
 
 def _named_twice(path: Path) -> list[str]:
-    """People that the header of a VCF names more than once."""
+    """People that the header of a VCF names more than once.
+
+    Raises
+    ------
+    ValueError
+        A file that ends early.
+    """
+    people: list[str] = []
     try:
         with _text(path) as file:
-            for line in file:
+            for line in file:  # to the end, which tells a truncated file
                 if line.startswith(b"#CHROM"):
                     people = line.decode(errors="replace").rstrip("\r\n").split("\t")[9:]
-                    return [p for p, times in Counter(people).items() if times > 1]
-                if not line.startswith(b"#"):
-                    break
-    except (OSError, EOFError, zlib.error):
-        pass
-    return []
+    except (OSError, EOFError, zlib.error) as error:
+        raise truncated(path) from error
+    return [p for p, times in Counter(people).items() if times > 1]
 
 
 def _text(path: Path) -> Any:
@@ -303,12 +308,16 @@ def _text(path: Path) -> Any:
     return gzip.open(path, "rb") if packed else path.open("rb")
 
 
-def _unreadable(path: Path, n_read: int, error: Exception) -> ValueError:
-    """The error for a record that htslib cannot read: what is wrong, and in which line."""
+def _unreadable(path: Path, number: int, error: Exception) -> ValueError:
+    """The error for a record that htslib cannot read: what is wrong, and in which line.
+
+    `number` is that of the record in the file; below 0 it is not known, and the first line is
+    named that is evidently wrong.
+    """
     header, records = 0, 0
     try:
         with _text(path) as file:
-            for number, line in enumerate(file, start=1):
+            for at, line in enumerate(file, start=1):
                 if line.startswith(b"#CHROM"):
                     header = len(line.rstrip(b"\r\n").split(b"\t"))
                 if line.startswith(b"#") or not line.strip():
@@ -316,16 +325,14 @@ def _unreadable(path: Path, n_read: int, error: Exception) -> ValueError:
                 if not header:  # BCF
                     break
                 fields = line.rstrip(b"\r\n").split(b"\t")
-                wrong = len(fields) != header or not fields[1].isdigit()
-                # A region does not begin with the first record: look for the first odd one.
-                if wrong or records == n_read:
+                if len(fields) != header or not fields[1].isdigit() or records == number:
                     if len(fields) != header and not line.endswith(b"\n"):
                         return truncated(path)
-                    return _odd_line(path, number, fields, header, error)
+                    return _odd_line(path, at, fields, header, error)
                 records += 1
     except (OSError, EOFError, zlib.error):
         return truncated(path)
-    return ValueError(f"{path} could not be read as VCF after record {n_read} ({error}).")
+    return ValueError(f"{path} holds a record that could not be read as VCF ({error}).")
 
 
 def _odd_line(

@@ -10,7 +10,7 @@ import numpy as np
 
 from omicllm._core.checks import listed, missing
 from omicllm.genome.haplotypes import Window
-from omicllm.genome.places import as_position, as_strand
+from omicllm.genome.places import as_contig, as_position, as_strand
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,7 +104,7 @@ def start_sites(table: pd.DataFrame) -> pd.DataFrame:
         column = "chrom"
         raise missing(column, "the columns of the genes", table.columns)
     strand = table["strand"] if "strand" in table else pd.Series("+", index=table.index)
-    strand = _strands(strand)
+    strand = strands_of(strand)
     if "tss" in table:
         tss = pd.to_numeric(table["tss"])
     elif {"start", "end"} <= set(table.columns):
@@ -117,7 +117,7 @@ def start_sites(table: pd.DataFrame) -> pd.DataFrame:
         msg = f"Start sites must be whole numbers (positions from 1), not {odd}."
         raise ValueError(msg)
     chrom = table["chrom"].astype(object)
-    chrom = chrom.where(chrom.notna() & tss.notna(), "").astype(str)
+    chrom = chrom.where(chrom.notna() & tss.notna(), "").map(as_contig)
     return pd.DataFrame({"chrom": chrom, "tss": tss.fillna(0).astype(np.int64), "strand": strand})
 
 
@@ -173,11 +173,11 @@ def from_columns(var: pd.DataFrame, key: str = "window") -> pd.DataFrame:
     frame = var[[f"{key}_{c}" for c in COLUMNS]].copy()
     frame.columns = list(COLUMNS)
     frame["chrom"] = frame["chrom"].astype(str)
-    frame["strand"] = _strands(frame["strand"])
+    frame["strand"] = strands_of(frame["strand"])
     return frame[frame["end"].to_numpy() > frame["start"].to_numpy()]
 
 
-def _strands(column: pd.Series) -> pd.Series:
+def strands_of(column: pd.Series) -> pd.Series:
     """``"+"`` and ``"-"`` of a column; what has no strand is read forwards."""
     known = {value: as_strand(value, unstranded="+") for value in column.unique()}
     return column.map(known).fillna("+").astype(object)
@@ -199,9 +199,9 @@ def as_windows(frame: pd.DataFrame) -> list[Window]:
                 column, "the columns of windows", frame.columns,
                 hint="Windows need chrom, start, end (0-based, half-open) and strand.",
             )  # fmt: skip
-    strand = _strands(frame["strand"]) if "strand" in frame else ["+"] * len(frame)
+    strand = strands_of(frame["strand"]) if "strand" in frame else ["+"] * len(frame)
     out = [
-        Window(str(c), as_position(s, what="start"), as_position(e, what="end"), d)
+        Window(as_contig(c), as_position(s, what="start"), as_position(e, what="end"), d)
         for c, s, e, d in zip(frame["chrom"], frame["start"], frame["end"], strand, strict=True)
     ]
     for window in out:

@@ -12,6 +12,7 @@ import numpy as np
 from omicllm._core import checks
 from omicllm._core.log import logger
 from omicllm.genome.fasta import Genome, fetch_padded
+from omicllm.genome.windows import strands_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -102,7 +103,9 @@ def read_expression(path: str | Path) -> AnnData:
             var[_GENE_COLUMNS[lower[column]]] = frame[column].to_numpy()
     var["chrom"] = var["chrom"].astype(str)
     if bed:
-        minus = (var["strand"] == "-") if "strand" in var else np.zeros(len(var), dtype=bool)
+        minus = np.zeros(len(var), dtype=bool)
+        if "strand" in var:
+            minus = (strands_of(var["strand"]) == "-").to_numpy()
         var["tss"] = np.where(minus, var["end"], var["start"] + 1)
         var = var.drop(columns=["start", "end"])
     for column in about:

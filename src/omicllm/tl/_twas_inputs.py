@@ -228,7 +228,7 @@ def distances(people: AnnData, variants: AnnData, key: str) -> Any:
     var = people.var
     if "tss" in var:
         site = var["tss"].to_numpy(dtype=np.float64)
-        strand = arithmetic.start_sites(var)["strand"].to_numpy() if "strand" in var else None
+        strand = arithmetic.strands_of(var["strand"]).to_numpy() if "strand" in var else None
     else:
         site = (var[f"{key}_start"] + var[f"{key}_end"]).to_numpy(dtype=np.float64) // 2 + 1
         strand = var[f"{key}_strand"].astype(str).to_numpy()
