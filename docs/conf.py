@@ -186,8 +186,16 @@ def plain_slots(_app: Sphinx, _what: str, _name: str, _obj: object, _opt: object
     lines[:] = [re.sub(r"^(\s*)``([^`]+)`` : ", r"\1\2 : ", line) for line in lines]
 
 
+def without_routing(
+    _app: Sphinx, _what: str, name: str, _obj: object, _skip: bool, _opt: object
+) -> bool | None:
+    """Leave out the methods on metadata that scikit-learn adds to every estimator."""
+    return True if re.fullmatch(r"set_\w+_request", name) else None
+
+
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", plain_slots, priority=100)
+    app.connect("autodoc-skip-member", without_routing)
     app.add_directive("namespace-summary", NamespaceSummary)
     # The tables depend on the code, which Sphinx does not watch: always read their pages again.
     app.connect("env-get-outdated", lambda *_: [f"api/{name}" for name in NAMESPACES])
