@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import copy
 import functools
+import locale
+import logging
+import multiprocessing
+import os
 import random
+import signal
+import subprocess
+import sys
 import tempfile
+import threading
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -715,6 +725,130 @@ def test_seeds_and_the_state_of_others(verb):
     with pytest.raises(TypeError, match="rng must be"):
         verb(adata, rng="a")
     same_object(adata, verb.make())
+
+
+def of_the_process() -> dict[str, Any]:
+    """What belongs to everybody in the process, and a verb has to leave as it was."""
+    umask = os.umask(0o022)
+    os.umask(umask)
+    loggers = [logging.getLogger(), *(logging.getLogger(n) for n in LOGGERS)]
+    flags = torch.backends.cudnn
+    return {
+        "environment": dict(os.environ),
+        "python": random.getstate(),
+        "numpy": np.random.get_state()[1].tolist(),
+        "torch": torch.get_rng_state().tolist(),
+        "torch defaults": (torch.get_default_dtype(), torch.get_num_threads()),
+        "cuDNN": (flags.enabled, flags.benchmark, flags.deterministic),
+        "matrix products": torch.get_float32_matmul_precision(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "start method": multiprocessing.get_start_method(allow_none=True),
+        "threads": threading.active_count(),
+        "signals": [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)],
+        "levels": [(log.level, log.propagate, list(log.handlers)) for log in loggers],
+        "filters": list(warnings.filters),
+        "numpy errors": np.geterr(),
+        "figures": dict(mpl.rcParams),
+        "folder": Path.cwd(),
+        "umask": umask,
+        "locale": locale.setlocale(locale.LC_ALL),
+        "recursion": sys.getrecursionlimit(),
+    }
+
+
+LOGGERS = ("omicllm", "lightning.pytorch", "lightning.fabric", "scvi", "anndata", "torch")
+
+
+@pytest.fixture
+def unusual():
+    """A process whose owner set torch in ways of their own."""
+    flags = torch.backends.cudnn
+    kept = flags.benchmark, flags.deterministic
+    torch.set_default_dtype(torch.float64)
+    flags.benchmark = flags.deterministic = True
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+        flags.benchmark, flags.deterministic = kept
+
+
+@one_of_each
+def test_what_belongs_to_the_process_is_as_it_was(verb, unusual):
+    adata = verb.make()
+    before, state = slots(adata), None
+    results = []
+    for infer in (False, True):
+        one = adata.copy()
+        with torch.inference_mode(infer):
+            state = of_the_process()
+            verb(one)
+            now = of_the_process()
+            assert torch.is_inference_mode_enabled() is infer
+        changed = [key for key in state if state[key] != now[key]]
+        assert not changed, {key: (state[key], now[key]) for key in changed}
+        results.append(written(one, before))
+    torch.set_default_dtype(torch.float32)
+    plain = adata.copy()
+    verb(plain)
+    for result in results:
+        agree(result, written(plain, before))
+
+
+def test_two_threads_train_at_once(nowhere):
+    adata = make_tiny()
+    before = slots(adata)
+    alone = adata.copy()
+    ol.tl.sigel(alone, max_epochs=2, rng=1)
+    objects = [adata.copy() for _ in range(3)]
+    state = of_the_process()
+    calls = [
+        threading.Thread(target=ol.tl.sigel, args=(one,), kwargs={"max_epochs": 2, "rng": 1})
+        for one in objects
+    ]
+    with warnings.catch_warnings():
+        # Filters are not compared: before Python 3.14 nobody's catch_warnings (anndata's, scipy's)
+        # is safe between threads.
+        for call in calls:
+            call.start()
+        for call in calls:
+            call.join()
+    now = of_the_process()
+    assert [key for key in state if state[key] != now[key]] == []
+    for one in objects:
+        agree(written(one, before), written(alone, before))
+
+
+def test_a_fresh_process_is_as_it_was(tmp_path):
+    """The first call imports everything; its imports leave nothing behind but what must stay."""
+    script = """
+import logging, multiprocessing, os, random, sys, warnings
+import numpy as np
+from conftest import make_tiny
+import torch
+adata = make_tiny()
+random.seed(1), np.random.seed(1)
+def state():
+    return (
+        dict(os.environ), random.getstate(), np.random.get_state()[1].tolist(),
+        torch.get_rng_state().tolist(), torch.backends.cudnn.benchmark,
+        multiprocessing.get_start_method(allow_none=True), list(warnings.filters),
+        list(logging.getLogger().handlers), logging.getLogger().level,
+    )
+torch.backends.cudnn.benchmark = True
+os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "true"
+before = state()
+import omicllm as ol
+ol.tl.sigel(adata, max_epochs=1)
+after = state()
+new = {k: v for k, v in after[0].items() if before[0].get(k) != v}
+assert set(new) <= {"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"}, new
+assert before[1:] == after[1:], [i for i, (a, b) in enumerate(zip(before, after)) if a != b]
+"""
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])
+    }
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment, cwd=tmp_path)
 
 
 # -- model classes --------------------------------------------------------------------------

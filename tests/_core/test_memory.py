@@ -98,7 +98,7 @@ def drawn():
 
 def _functions():
     sets = {name: [f"g{i}" for i in range(first, 200, 4)] for first, name in enumerate("abcd")}
-    return drawn(), lambda a: ol.tl.gene_functions(a, gene_sets=sets, n_folds=2)
+    return drawn(), lambda a: ol.tl.gene_functions(a, gene_sets=sets, n_folds=3)
 
 
 def _distances():
@@ -119,7 +119,7 @@ def _imputation():
     adata = drawn()
     adata.X = adata.X.log1p()
     return adata[:, :40].copy(), lambda a: ol.tl.impute_genes(
-        a, reference=adata, method="knn", n_folds=2, max_reference=60
+        a, reference=adata, method="knn", n_folds=3, max_reference=60
     )
 
 

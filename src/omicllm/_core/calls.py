@@ -1,7 +1,8 @@
 """What every public function checks before it does anything, and before anything heavy loads.
 
 The object is an AnnData or a MuData, the name of results can be stored, and the place to save to
-can be written. :func:`omicllm._core.docs.fill` puts these checks around each function it decorates;
+can be written; and torch works with its own defaults, whatever the caller set.
+:func:`omicllm._core.docs.fill` puts these checks around each function it decorates;
 which of them apply is read from the signature.
 """
 
@@ -12,7 +13,7 @@ import inspect
 import sys
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
-from omicllm._core import checks, files
+from omicllm._core import checks, files, process
 from omicllm._core.keys import KEYS
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def checked(
             kwargs["key"] = _stored_root(given["adata"], given.get("mod"), given["key"])
         if given.get("save") is not None:
             files.check_writable(given["save"], argument="save", kind=saves)
-        return function(*args, **kwargs)
+        with process.torch_defaults():
+            return function(*args, **kwargs)
 
     return call
 

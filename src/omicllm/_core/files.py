@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from contextlib import contextmanager, suppress
@@ -22,13 +23,11 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The ending stays: some writers go by it.
-    handle, name = tempfile.mkstemp(prefix=".", suffix="-" + path.name, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    # The ending stays: some writers go by it. Made as any new file is, colleagues can read it.
+    temporary = path.with_name(f".{secrets.token_hex(6)}-{path.name}")
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
-        _as_usual(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -43,11 +42,11 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(6)}")
+    temporary.mkdir()
     old = temporary.with_name(temporary.name + "-old")
     try:
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
         if path.exists():
             path.rename(old)
         temporary.rename(path)
@@ -176,14 +175,3 @@ def read_json(path: Path, *, again: str = "Train the model again") -> dict[str, 
         why = f"it holds a {type(content).__name__}, not entries by name"
         raise damaged(path, why, again=again)
     return content
-
-
-def _as_usual(path: Path) -> None:
-    """Give a temporary file the rights of any new file, or colleagues could not read it."""
-    path.chmod(0o666 & ~_umask())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

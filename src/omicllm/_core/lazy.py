@@ -10,6 +10,8 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from omicllm._core.process import same_environment
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
@@ -52,13 +54,13 @@ def undisturbed() -> Iterator[None]:
     """Put back what imports inside the block change for everybody.
 
     Heavy packages draw from Python's ``random`` when they are imported (scvi, lightning), add
-    warning filters (torch, lightning, sympy, scvi) and may touch the root logger; a user who
-    called one of our verbs should notice none of it.
+    warning filters (torch, lightning, sympy, scvi), set environment variables and cuDNN's flags,
+    and may touch the root logger; a user who called one of our verbs should notice none of it.
     """
     state = random.getstate()
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
-    with warnings.catch_warnings():
+    with same_environment(), warnings.catch_warnings():
         try:
             yield
         finally:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from omicllm._core import process
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -43,8 +45,15 @@ def seed_of(rng: RNG) -> int:
 def isolated(seed: int) -> Iterator[None]:
     """Seed Python, numpy and torch inside the block, and restore the three states after it.
 
-    Torch's CUDA states are included where a GPU is present.
+    Torch's CUDA states are included where a GPU is present, and torch's defaults hold inside
+    (:func:`omicllm._core.process.torch_defaults`). The states are those of the whole process, so
+    blocks of several threads run one after another; a thread may nest them.
     """
+    with process.TURN, process.torch_defaults():
+        yield from _seeded(seed)
+
+
+def _seeded(seed: int) -> Iterator[None]:
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     torch: Any = sys.modules.get("torch")
     torch_state = torch.get_rng_state() if torch else None

@@ -64,6 +64,8 @@ class Settings:
         if self._handler is None:
             self._handler = logging.StreamHandler()
             self._handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+            # Where the caller logs everything, a line is not said twice.
+            self._handler.addFilter(lambda record: not logging.getLogger().handlers)
             logger.addHandler(self._handler)
         logger.setLevel(_LEVELS[level])
         self._verbosity = level

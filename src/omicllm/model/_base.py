@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from omicllm._core import process
 from omicllm._core import rng as rngs
 from omicllm._core.checks import listed
 from omicllm._core.files import check_writable, made_folders
@@ -98,6 +99,7 @@ class OmicModel(BaseModelClass):
         with (
             tempfile.TemporaryDirectory() as folder,
             rngs.isolated(seed),
+            process.same_start_method(),
             _quiet_lightning(),
         ):
             if trainer.get("strategy", "auto") != "auto":
@@ -260,7 +262,7 @@ class OmicModel(BaseModelClass):
         else:
             adata = None
         own = {k[6:]: v for k, v in arrays.items() if k.startswith("array.")}
-        with restoring(folder):
+        with rngs.isolated(0), restoring(folder):  # starting weights are overwritten below
             model = cls._rebuild(adata, description, **parts)
             model._restore_arrays(own)
         state = {k[7:]: torch.from_numpy(v) for k, v in arrays.items() if k.startswith("module.")}
