@@ -28,17 +28,24 @@ def test_methods(tiny):
     assert tiny.uns["spatial_grid"]["method"] == "bin"
     with pytest.raises(ValueError, match="method='hex' needs"):
         ol.pp.spatial_grid(tiny, method="hex")
-    del tiny.obs["array_col"]
+    del tiny.obs["array_col"]  # the coordinates are those of a hexagonal array
+    ol.pp.spatial_grid(tiny)
+    assert tiny.uns["spatial_grid"]["method"] == "hex"
+    tiny.obsm["spatial"] = np.random.default_rng(0).random((120, 2))
     ol.pp.spatial_grid(tiny)
     assert tiny.uns["spatial_grid"]["method"] == "bin"
     with pytest.raises(KeyError, match="'array_col' is not in adata.obs"):
         ol.pp.spatial_grid(tiny, method="square")
 
 
-def test_broken_array_positions_fall_back_to_bins(tiny):
-    tiny.obs["array_col"] = tiny.obs["array_col"] + 0.25
+def test_broken_array_positions_fall_back_to_coordinates(tiny):
     ol.pp.spatial_grid(tiny)
-    assert tiny.uns["spatial_grid"]["method"] == "bin"
+    wanted = tiny.obsm["spatial_grid"].copy()
+    tiny.obs["array_col"] = tiny.obs["array_col"] + 0.25
+    with pytest.warns(UserWarning, match="120 of 120 are not whole numbers .*'spot0' is 0.25"):
+        ol.pp.spatial_grid(tiny)
+    assert tiny.uns["spatial_grid"]["made_from"].tolist() == ["coordinates"]
+    assert np.array_equal(tiny.obsm["spatial_grid"], wanted)
 
 
 def test_sections(tiny, tmp_path):

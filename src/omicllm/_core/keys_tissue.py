@@ -16,6 +16,12 @@ TISSUE: dict[str, Keys] = {
             "sections": "section names",
             "shapes": "int64 (n_sections, 2): image size of each section",
             "batch_key": "the obs column that says which section a spot is in, or empty",
+            "spatial_key": "the obsm entry of the coordinates",
+            "methods": "hex, square or bin, of each section",
+            "made_from": "array or coordinates, of each section",
+            "transforms": "float64 (n_sections, 2, 3): from x, y (array column and row) and 1 to "
+            "row and column; tells whether the grid still fits",
+            "n_spots": "int64 (n_sections,): observations the grid was made from",
         },
     ),
     "pp.image_features": Keys(

@@ -38,3 +38,16 @@ def progress(
     from tqdm.auto import tqdm
 
     yield from tqdm(items, desc=what, total=total, leave=False)
+
+
+def warn(message: str) -> None:
+    """Give a UserWarning that points at the line outside the package which called it."""
+    import inspect
+    import warnings
+    from pathlib import Path
+
+    package = str(Path(__file__).resolve().parent.parent)
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_code.co_filename.startswith(package):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level)

@@ -52,6 +52,8 @@ def gene_images(
     ------
     KeyError
         No grid, no such gene, layer or section.
+    ValueError
+        The grid does not fit the object, or its images are too large for the spots there are.
     MemoryError
         The images do not fit into memory.
     """
@@ -73,6 +75,7 @@ def images_on(
     adata: AnnData, grid: SectionGrid, genes: str | Sequence[str] | None, layer: str | None
 ) -> np.ndarray:
     """Genes as images of one section, float32 (n_genes, height, width)."""
+    grid.check_size()
     X = inputs.matrix(adata, layer)
     columns = None if genes is None else positions(genes, adata.var_names)
     n_genes = adata.n_vars if columns is None else len(columns)

@@ -73,8 +73,8 @@ class SIGELData(OmicModel):
     ) -> None:
         """Say where counts, coordinates and sections are.
 
-        A grid made by :func:`omicllm.pp.spatial_grid` is used when it is there, else one is made
-        in memory with the defaults; the object gets no slot but scvi's own.
+        A grid made by :func:`omicllm.pp.spatial_grid` is used when it is there and fits, else one
+        is made in memory with the defaults; the object gets no slot but scvi's own.
 
         Parameters
         ----------

@@ -10,7 +10,7 @@ from scipy import sparse
 from omicllm._core import checks, inputs
 from omicllm._core.log import logger
 from omicllm.spatial.image_set import ImageSet, Section, image_set, rows_of
-from omicllm.spatial.sections import make_grid, section_grids
+from omicllm.spatial.sections import section_grids, serving_grid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,7 +63,6 @@ SCHEDULES: dict[str | None, dict[str, Any]] = {
         "refine_batch_size": 64, "lr": 1e-3, "refine_lr": 1e-3, "refine_weight": 1.0,
     },
 }  # fmt: skip
-GRID_KEY = "spatial_grid"
 
 
 def resolved(preset: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,14 +123,10 @@ def images_and_pixels(
         source=adata, has_input=True,
     )  # fmt: skip
     key, batch_key = setup["grid_key"], setup["batch_key"]
-    stored = key in adata.obsm and key in adata.uns
-    if not stored and key != GRID_KEY:
-        raise checks.missing(key, "adata.obsm", list(adata.obsm), hint="Call ol.pp.spatial_grid.")
-    if stored and str(adata.uns[key].get("batch_key", "")) == (batch_key or ""):
-        grids = section_grids(adata, adata.obsm[key], adata.uns[key])
-    else:
-        made = make_grid(adata, spatial_key=setup["spatial_key"], batch_key=batch_key)
-        grids = section_grids(adata, *made)
+    position, arrays, _ = serving_grid(
+        adata, grid_key=key, spatial_key=setup["spatial_key"], batch_key=batch_key
+    )
+    grids = section_grids(adata, position, arrays)
     images = image_set(X, grids, max_pixels=max_pixels)
     if images.patch > 1:
         logger.info("pooled pixels into %d x %d patches", images.patch, images.patch)

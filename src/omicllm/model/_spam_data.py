@@ -10,6 +10,7 @@ import numpy as np
 from omicllm._core import checks, inputs
 from omicllm._core.log import logger
 from omicllm._core.names import positions
+from omicllm.spatial.positions import coordinates, has_coordinates, warn_of_overlaid
 from omicllm.spatial.surroundings import N_POSITION, neighbors, position_features, spacing
 from omicllm.stats.depth import log_normalised
 from omicllm.stats.program_regression import BLOCKS
@@ -155,7 +156,7 @@ def read_tissue(
     patient_names: list[str] = []
     if patient is not None:
         patients, patient_names = inputs.sections(adata, patient)
-    coords = _coordinates(adata, setup["spatial_key"])
+    coords = _coordinates(adata, setup["spatial_key"], several=len(names) > 1)
     if coords is not None:
         for s in range(len(names)):
             coords[codes == s] /= spacing(coords[codes == s])
@@ -178,14 +179,12 @@ def usual_key(adata: AnnData, setup: Mapping[str, Any], argument: str) -> str | 
     return None
 
 
-def _coordinates(adata: AnnData, spatial_key: str) -> np.ndarray | None:
-    if spatial_key in adata.obsm:
-        return checks.finite_coordinates(
-            np.asarray(adata.obsm[spatial_key])[:, :2], where=f"adata.obsm[{spatial_key!r}]"
-        )
-    if {"x_centroid", "y_centroid"} <= set(adata.obs):
-        xy = adata.obs[["x_centroid", "y_centroid"]].to_numpy(dtype=np.float64)
-        return checks.finite_coordinates(xy, where="adata.obs[['x_centroid', 'y_centroid']]")
+def _coordinates(adata: AnnData, spatial_key: str, *, several: bool) -> np.ndarray | None:
+    if has_coordinates(adata, spatial_key):
+        found = coordinates(adata, spatial_key)
+        if not several:
+            warn_of_overlaid(adata, found, argument="section_key")
+        return found
     logger.info("no coordinates: neighbours and places of observations are not used")
     return None
 

@@ -104,10 +104,10 @@ def compare_genes(
         squeeze=False,
         layout="constrained",
     )
-    hexagonal = str(made[1]["method"]) == "hex"
     drawings, masks = [], []
     for name in sections:
         grid = grids[name]
+        grid.check_size()
         factor = scale / max(float(depth[grid.rows].mean()), 1e-12)
         images = rasterise(block[grid.rows] * factor, grid.pixel, grid.shape, agg=grid.agg)
         drawings.append(np.log1p(images) if log1p else images)
@@ -119,7 +119,12 @@ def compare_genes(
         for j, name in enumerate(sections):
             title = f"{gene}\n{conditions[names.index(name)]} ({name})"
             drawn = draw_image(
-                axes[i, j], drawings[j][i], masks[j], title=title, cmap=cmap, hexagonal=hexagonal
+                axes[i, j],
+                drawings[j][i],
+                masks[j],
+                title=title,
+                cmap=cmap,
+                hexagonal=grids[name].method == "hex",
             )
             drawn.set_clim(0.0, high)
         figure.colorbar(drawn, ax=list(axes[i]), shrink=0.7)

@@ -9,6 +9,7 @@ import numpy as np
 from omicllm._core import checks, docs, inputs
 from omicllm._core.names import positions
 from omicllm.pl._panels import as_list, finish, panels
+from omicllm.spatial.positions import coordinates
 from omicllm.stats.agreement import gene_pearson
 from omicllm.stats.depth import log_normalised
 
@@ -79,8 +80,6 @@ def expression_maps(
         raise checks.missing(
             key, "adata.layers", source.layers, hint="Make it with ol.tl.predict_expression(adata)."
         )
-    if spatial_key not in source.obsm:
-        raise checks.missing(spatial_key, "adata.obsm", source.obsm)
     place = positions(names, source.var_names)
     rows, name = _rows(source, section, section_key)
     guess = np.asarray(source.layers[key])[np.ix_(rows, place)]
@@ -89,7 +88,7 @@ def expression_maps(
         msg = f"{checks.listed(none, most=3)} was not predicted: its column of {key!r} is NaN."
         raise ValueError(msg)
     truth = _measured(source, layer, rows, place)
-    xy = np.asarray(source.obsm[spatial_key])[rows, :2]
+    xy = coordinates(source, spatial_key, plane=False)[rows, :2]
     picture, scale = _picture(source, name) if image else (None, 1.0)
     xy = xy * scale
     shown = [("predicted", guess)] if truth is None else [("measured", truth), ("predicted", guess)]

@@ -83,6 +83,7 @@ def gene_heatmap(
         msg = f"Name one section with section= ({checks.listed(g.name for g in found)})."
         raise ValueError(msg)
     grid = found[0]
+    grid.check_size()
     labels = pd.Categorical(source.var[column].astype(str).where(source.var[column].notna()))
     sizes = pd.Series(labels).value_counts()
     names = [str(g) for g in groups] if groups is not None else list(sizes.index[:n_groups])
@@ -101,7 +102,7 @@ def gene_heatmap(
         member = weight * (np.asarray(labels) == name)
         means.append((X @ member) / max(1, sizes[name]) / np.maximum(depth, 1e-12) * depth.mean())
     images = rasterise(np.stack(means, axis=1), grid.pixel, grid.shape, agg="mean")
-    hexagonal = str(source.uns[grid_key]["method"]) == "hex"
+    hexagonal = grid.method == "hex"
     height = image_height(grid.shape, 2.2, hexagonal=hexagonal)
     figure, axes = panels(len(names), ncols=ncols, height=height, width=2.2)
     for ax, name, image in zip(axes, names, images, strict=True):

@@ -77,7 +77,7 @@ def gene_image(
     occupied = np.zeros(grid.shape[0] * grid.shape[1], dtype=bool)
     occupied[grid.pixel] = True
     occupied = occupied.reshape(grid.shape)
-    hexagonal = str(source.uns[key]["method"]) == "hex"
+    hexagonal = grid.method == "hex"
     if log1p:
         images = np.log1p(np.maximum(images, 0))
     if ax is not None:

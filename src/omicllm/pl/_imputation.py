@@ -12,6 +12,7 @@ from omicllm._core import checks, docs, inputs
 from omicllm._core.gene_pair import read_columns
 from omicllm._core.names import positions
 from omicllm.pl._panels import as_list, finish
+from omicllm.spatial.positions import coordinates, has_coordinates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,9 +118,9 @@ def _section(
         if wanted not in names:
             raise checks.missing(wanted, "the sections", names, hint="Name another with section=.")
         rows = np.flatnonzero(codes == names.index(wanted))
-    if spatial_key not in source.obsm:
+    if not has_coordinates(source, spatial_key):
         return None, rows
-    coords = np.asarray(source.obsm[spatial_key], dtype=np.float64)
+    coords = coordinates(source, spatial_key, plane=False)
     return (coords[:, :2] if coords.ndim == 2 and coords.shape[1] > 1 else None), rows
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from omicllm._core import checks, docs, inputs
 from omicllm._core.lazy import quiet_import
 from omicllm.pl._panels import finish
+from omicllm.spatial.positions import coordinates, has_coordinates
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -79,7 +80,7 @@ def spatial_domains(
         )
     params = source.uns[key]["params"]
     where = spatial_key or str(params["spatial_key"])
-    if where not in source.obsm:
+    if not has_coordinates(source, where):
         raise checks.missing(
             where, "adata.obsm", source.obsm, hint="Name coordinates with spatial_key=."
         )
@@ -133,7 +134,7 @@ def _panel(
 
     sq = quiet_import("squidpy")
     values = pd.Series(np.asarray(adata.obs[column])[rows], index=[str(i) for i in rows])
-    coords = np.asarray(adata.obsm[spatial_key], dtype=float)[rows, :2]
+    coords = coordinates(adata, spatial_key, plane=False)[rows, :2]
     if adata.obs[column].dtype == "category":
         categories = [str(c) for c in adata.obs[column].cat.categories]
         values = values.astype(str).astype(pd.CategoricalDtype(categories))

@@ -10,7 +10,7 @@ from omicllm._core import checks, docs, inputs
 from omicllm.get._gene_images import images_on
 from omicllm.get._svg import svg_df
 from omicllm.pl._panels import draw_image, finish, image_height, panels
-from omicllm.spatial.sections import make_grid, section_grids, stored_grid
+from omicllm.spatial.sections import GRID_KEY, make_grid, section_grids, stored_grid
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -74,14 +74,14 @@ def svg(
     layer = params.get("layer") if layer is None else layer
     if log1p is None:
         log1p = params.get("method") == "sigel" and params.get("input") == "counts"
-    if grid_key in source.obsm and grid_key in source.uns:
-        grids, how = stored_grid(source, grid_key), str(source.uns[grid_key]["method"])
-    else:
-        position, arrays = make_grid(
+    if grid_key == GRID_KEY and not (grid_key in source.obsm and grid_key in source.uns):
+        made = make_grid(
             source, spatial_key=params.get("spatial_key", "spatial"),
             batch_key=params.get("batch_key"),
         )  # fmt: skip
-        grids, how = section_grids(source, position, arrays), str(arrays["method"])
+        grids = section_grids(source, *made)
+    else:
+        grids = stored_grid(source, grid_key)
     by_name = {g.name: g for g in grids}
     if section is not None and section not in by_name:
         raise checks.missing(section, "the sections", by_name)
@@ -91,7 +91,7 @@ def svg(
         images = np.log1p(np.maximum(images, 0))
     occupied = np.zeros(grid.shape, dtype=bool)
     occupied.reshape(-1)[grid.pixel] = True
-    hexagonal = how == "hex"
+    hexagonal = grid.method == "hex"
     height = image_height(grid.shape, 1.8, hexagonal=hexagonal) + 0.15
     figure, axes = panels(len(top), ncols=ncols, height=height, width=2.4)
     rows = zip(axes, images, top.itertuples(), strict=True)

@@ -10,6 +10,7 @@ from omicllm._core import checks, docs, inputs, results
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger
 from omicllm.pp._split_personal import personal
+from omicllm.spatial.positions import section_coordinates
 from omicllm.stats import splits
 
 if TYPE_CHECKING:
@@ -231,12 +232,8 @@ def _groups(
         return inputs.sections(source, groupby)
     if method != "blocks":
         return None, []
-    if spatial_key not in source.obsm:
-        raise checks.missing(
-            spatial_key, "adata.obsm", source.obsm, hint="Name the coordinates with spatial_key=."
-        )
-    coords = checks.finite_coordinates(
-        np.asarray(source.obsm[spatial_key]), where=f"adata.obsm[{spatial_key!r}]"
+    coords = section_coordinates(
+        source, spatial_key, batch_key, hint="Name the coordinates with spatial_key=."
     )
     sections, _ = inputs.sections(source, batch_key)
     return splits.spatial_blocks(coords, sections, n_blocks), []

@@ -96,6 +96,14 @@ class ImageSet:
     def images(self, genes: np.ndarray | slice, section: int = 0) -> np.ndarray:
         """Return some genes as images of one section, float32 (n, height, width)."""
         part = self.sections[section]
+        n_pixels = part.shape[0] * part.shape[1]
+        if n_pixels > 1_000_000 and n_pixels > 100 * len(part.pixel):
+            msg = (
+                f"The images of section {part.name!r} have {part.shape[0]} x {part.shape[1]} "
+                f"pixels, of which {len(part.pixel)} are tissue: too large to draw. Look for spots "
+                "far from all others, and make another grid with ol.pp.spatial_grid(adata)."
+            )
+            raise ValueError(msg)
         rows = self.counts[:, genes][part.start : part.stop].toarray().T
         out = np.zeros((rows.shape[0], part.shape[0] * part.shape[1]), dtype=np.float32)
         out[:, part.pixel] = rows
@@ -162,10 +170,16 @@ def image_set(
 
 def rows_of(images: ImageSet, grids: Sequence[SectionGrid], n_obs: int) -> np.ndarray:
     """Row of ``images.counts`` that each observation went into, int64 (n_obs,)."""
-    out = np.empty(n_obs, dtype=np.int64)
+    out = np.full(n_obs, -1, dtype=np.int64)
     for grid, section in zip((g for g in grids if len(g.rows)), images.sections, strict=True):
         pooled = _pooled(grid.pixel, grid.shape, images.patch)[0]
         out[grid.rows] = section.start + np.searchsorted(section.pixel, pooled)
+    if (out < 0).any():
+        msg = (
+            f"{int((out < 0).sum())} of {n_obs} observations are in no section of the grid. Make "
+            "it again with ol.pp.spatial_grid(adata)."
+        )
+        raise ValueError(msg)
     return out
 
 

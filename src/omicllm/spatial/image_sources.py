@@ -11,6 +11,7 @@ import numpy as np
 from omicllm._core import checks, inputs
 from omicllm._core.log import logger
 from omicllm.spatial.patches import as_rgb, inside
+from omicllm.spatial.positions import coordinates, section_columns, warn_of_overlaid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 XENIUM_MPP = 0.2125
 #: Entry of uns that holds images, in the layout of squidpy.
 _IMAGES = "spatial"
-#: Columns of obs that usually say which library a spot belongs to, in the order tried.
-_LIBRARY_COLUMNS = ("library_id", "section", "sample", "sample_id", "slide")
 
 
 @dataclass(frozen=True)
@@ -56,32 +55,6 @@ class SectionImage:
     def inside(self) -> np.ndarray:
         """Bool (n,): the observation lies on the image."""
         return inside(self.centres, self.image.shape)
-
-
-def coordinates(adata: AnnData, spatial_key: str = "spatial") -> np.ndarray:
-    """Coordinates (n_obs, 2) out of obsm, or out of obs["x_centroid"], obs["y_centroid"] (Xenium).
-
-    Raises
-    ------
-    KeyError
-        When neither is there.
-    """
-    if spatial_key in adata.obsm:
-        values = np.asarray(adata.obsm[spatial_key])
-        return checks.finite_coordinates(values, where=f"adata.obsm[{spatial_key!r}]")
-    if {"x_centroid", "y_centroid"} <= set(adata.obs.columns):
-        values = np.stack(
-            [np.asarray(adata.obs[c], dtype=np.float64) for c in ("x_centroid", "y_centroid")],
-            axis=1,
-        )
-        return checks.finite_coordinates(values, where="adata.obs['x_centroid', 'y_centroid']")
-    raise checks.missing(
-        spatial_key,
-        "adata.obsm",
-        adata.obsm,
-        hint="Name the coordinates with spatial_key=, or give obs['x_centroid'] and "
-        "obs['y_centroid'].",
-    )
 
 
 def affine(alignment: Any) -> tuple[np.ndarray, float | None]:
@@ -164,6 +137,8 @@ def section_images(
     own = {} if image is None else (image if isinstance(image, dict) else {"": image})
     libraries: Mapping[str, Any] = {} if own else _libraries(adata)
     codes, names = _membership(adata, list(own or libraries), batch_key)
+    if batch_key is None and len(names) == 1:
+        warn_of_overlaid(adata, coords)
     out = []
     for code, name in enumerate(names):
         rows = np.flatnonzero(codes == code)
@@ -214,7 +189,7 @@ def _membership(
 ) -> tuple[np.ndarray, list[str]]:
     """Section number of each observation, and names of the sections."""
     if batch_key is None and len(images) > 1:
-        columns = [c for c in _LIBRARY_COLUMNS if c in adata.obs]
+        columns = section_columns(adata)
         columns += [c for c in adata.obs.columns if c not in columns]
         for column in columns:
             if set(np.asarray(adata.obs[column]).astype(str)) <= set(images):

@@ -9,6 +9,7 @@ import numpy as np
 from omicllm._core import checks, docs, inputs, results
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger
+from omicllm.spatial.positions import coordinates
 from omicllm.stats import pattern_change as change
 from omicllm.stats.scores import benjamini_hochberg, upper_tail
 
@@ -113,17 +114,11 @@ def compare_genes(
     by_section = len(sections) > len(set(label.tolist()))
     coords = None
     if not by_section:
-        if spatial_key not in source.obsm:
-            raise checks.missing(
-                spatial_key,
-                "adata.obsm",
-                source.obsm,
-                hint="With one section per condition, coordinates are needed: name them with "
-                "spatial_key=.",
-            )
-        coords = checks.finite_coordinates(
-            np.asarray(source.obsm[spatial_key]), where=f"adata.obsm[{spatial_key!r}]"
-        )
+        coords = coordinates(
+            source, spatial_key,
+            hint="With one section per condition, coordinates are needed: name them with "
+            "spatial_key=.",
+        )  # fmt: skip
         logger.warning(
             "one section per condition: too few for a test over sections. p values come from "
             "spatial blocks and do not cover variation between sections of one condition."

@@ -151,7 +151,7 @@ def evaluate_expression(
         logger.info("measured expression is taken as %s", input)
     sections = shared.labels(source, section_key, ("section", "library_id"), "section_key")
     patients = shared.labels(source, patient_key, ("patient",), "patient_key")
-    coords = shared.coordinates(source, spatial_key)
+    coords = shared.coordinates(source, spatial_key, sections)
     rows = np.isfinite(guess).any(axis=1)
     fold = None
     if split_key is not None:
@@ -269,7 +269,7 @@ def _ridge(
         people = shared.labels(reference, keys[1], ("patient",), "patient_key")
         Y = shared.expression(reference, truth if truth in reference.layers else None, how)
         Y = Y[:, index[known]].toarray()
-        where = shared.coordinates(reference, keys[2])
+        where = shared.coordinates(reference, keys[2], own)
         groups = shared.inner_groups(np.arange(len(X)), own, people, where)
         model = GroupedRidge().fit(X, Y, own, groups)
         guess = model.predict(shared.image_features(source, use_rep)[rows], sections[rows])

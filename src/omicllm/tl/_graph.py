@@ -13,7 +13,8 @@ from scipy import sparse
 from omicllm._core import checks, inputs
 from omicllm._core.lazy import quiet_import
 from omicllm._core.log import logger
-from omicllm.spatial.grid import is_hexagonal
+from omicllm.spatial.positions import section_coordinates
+from omicllm.spatial.sections import staggered_sections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,36 +68,37 @@ def _by_squidpy(
     import anndata
     import pandas as pd
 
-    if spatial_key not in adata.obsm:
-        raise checks.missing(
-            spatial_key,
-            "adata.obsm",
-            adata.obsm,
-            hint="Spot coordinates are needed: name their entry with spatial_key=.",
-        )
-    coords = np.asarray(adata.obsm[spatial_key])
-    if not np.isfinite(coords).all():
-        msg = f"adata.obsm[{spatial_key!r}] holds NaN or infinite coordinates."
-        raise ValueError(msg)
+    coords = section_coordinates(adata, spatial_key, batch_key, plane=False)
     if adata.n_obs <= n_neighbors:
         msg = (
             f"A spatial graph needs more than {n_neighbors} observations; there are {adata.n_obs}."
         )
         raise ValueError(msg)
-    lent = anndata.AnnData(obs=pd.DataFrame(index=[str(i) for i in range(adata.n_obs)]))
-    lent.obsm["spatial"] = coords
-    options: dict[str, Any] = {"coord_type": "generic", "n_neighs": n_neighbors}
-    if _hexagonal(adata):
-        options = {"coord_type": "grid", "n_neighs": 6}
-    if batch_key is not None:
-        codes = inputs.sections(adata, batch_key)[0]
-        lent.obs["section"] = pd.Categorical(codes.astype(str))
-        options["library_key"] = "section"
-    logger.info("spatial graph by squidpy: %s", options)
-    squidpy = quiet_import("squidpy")
-    with _quiet():
-        squidpy.gr.spatial_neighbors(lent, **options)
-    return sparse.csr_matrix(lent.obsp["spatial_connectivities"])
+    codes, names = inputs.sections(adata, batch_key)
+    hexagonal = staggered_sections(adata, coords, codes, names, spatial_key)[codes]
+    parts, order = [], []
+    for kind in (True, False):
+        rows = np.flatnonzero(hexagonal == kind)
+        if not len(rows):
+            continue
+        lent = anndata.AnnData(obs=pd.DataFrame(index=[str(i) for i in range(len(rows))]))
+        lent.obsm["spatial"] = coords[rows]
+        options: dict[str, Any] = {"coord_type": "generic", "n_neighs": n_neighbors}
+        if kind:
+            options = {"coord_type": "grid", "n_neighs": 6}
+        if batch_key is not None:
+            lent.obs["section"] = pd.Categorical(codes[rows].astype(str))
+            options["library_key"] = "section"
+        logger.info("spatial graph by squidpy: %s", options)
+        squidpy = quiet_import("squidpy")
+        with _quiet():
+            squidpy.gr.spatial_neighbors(lent, **options)
+        parts.append(sparse.csr_matrix(lent.obsp["spatial_connectivities"]))
+        order.append(rows)
+    if len(parts) == 1:
+        return parts[0]
+    back = np.argsort(np.concatenate(order))
+    return sparse.csr_matrix(sparse.block_diag(parts, format="csr")[back][:, back])
 
 
 @contextmanager
@@ -112,10 +114,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         told.setLevel(level)
-
-
-def _hexagonal(adata: AnnData) -> bool:
-    if not {"array_row", "array_col"} <= set(adata.obs):
-        return False
-    row, col = (np.asarray(adata.obs[k], dtype=float) for k in ("array_row", "array_col"))
-    return bool(np.isfinite(row + col).all()) and is_hexagonal(row, col)

@@ -162,7 +162,7 @@ def histology_baselines(
     X = shared.image_features(source, use_rep)
     sections = shared.labels(source, section_key, ("section", "library_id"), "section_key")
     patients = shared.labels(source, patient_key, ("patient",), "patient_key")
-    coords = shared.coordinates(source, spatial_key)
+    coords = shared.coordinates(source, spatial_key, sections)
     folds, kind = shared.divisions(
         source, sections, patients, coords, split_key=split_key, allow_spot_split=allow_spot_split
     )

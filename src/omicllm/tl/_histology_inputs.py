@@ -99,14 +99,16 @@ def labels(adata: AnnData, key: str | None, usual: Sequence[str], argument: str)
     return np.array(names, dtype=object)[codes].astype(str)
 
 
-def coordinates(adata: AnnData, spatial_key: str) -> np.ndarray | None:
-    """Coordinates (n_obs, 2), or None without any."""
-    from omicllm.spatial.image_sources import coordinates as found
+def coordinates(adata: AnnData, spatial_key: str, sections: np.ndarray) -> np.ndarray | None:
+    """Coordinates (n_obs, 2), or None without any under the usual name."""
+    from omicllm.spatial import positions
 
-    try:
-        return found(adata, spatial_key)
-    except KeyError:
+    if spatial_key == "spatial" and not positions.has_coordinates(adata, spatial_key):
         return None
+    found = positions.coordinates(adata, spatial_key)
+    if len(np.unique(sections)) < 2:
+        positions.warn_of_overlaid(adata, found, argument="section_key")
+    return found
 
 
 def blocks_of(coords: np.ndarray | None, sections: np.ndarray, n: int) -> np.ndarray:

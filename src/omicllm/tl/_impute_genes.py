@@ -14,6 +14,7 @@ from omicllm._core.log import logger
 from omicllm._core.settings import settings
 from omicllm.spatial.averages import neighbor_average
 from omicllm.spatial.images import rasterise
+from omicllm.spatial.positions import has_coordinates, section_coordinates
 from omicllm.spatial.sections import make_grid, section_grids
 from omicllm.stats.agreement import gene_pearson, ssim
 from omicllm.stats.imputation import impute
@@ -144,11 +145,13 @@ def impute_genes(
     ):  # fmt: skip
         checks.whole_number(name, value, at_least=least)
     codes, _ = inputs.sections(source, batch_key)
-    coords = _coordinates(source, spatial_key)
+    coords = _coordinates(source, spatial_key, batch_key)
     grids = []
     if coords is not None and coords.shape[1] == 2:
         options: dict[str, Any] = {"spatial_key": spatial_key, "batch_key": batch_key}
         grids = section_grids(source, *make_grid(source, **options, agg="mean"))
+        for grid in grids:
+            grid.check_size()
     generator = rngs.generator(rng)
     pair = gene_pair(
         source, reference, genes, layer=layer, reference_layer=reference_layer,
@@ -201,23 +204,16 @@ def impute_genes(
     return results.write(adata, result, mod=mod, copy=copy)
 
 
-def _coordinates(source: AnnData, spatial_key: str) -> np.ndarray | None:
+def _coordinates(source: AnnData, spatial_key: str, batch_key: str | None) -> np.ndarray | None:
     """Coordinates of any dimension; None where there are none under the usual name."""
-    if spatial_key not in source.obsm:
+    if not has_coordinates(source, spatial_key):
         if spatial_key != "spatial":
             raise checks.missing(
                 spatial_key, "adata.obsm", source.obsm, hint="Name another with spatial_key=."
             )
         logger.info("no coordinates: nothing is averaged over the tissue, and there is no SSIM")
         return None
-    coords = np.asarray(source.obsm[spatial_key], dtype=np.float64)
-    coords = coords.reshape(len(coords), -1)
-    if coords.shape[1] == 2:
-        return checks.finite_coordinates(coords, where=f"adata.obsm[{spatial_key!r}]")
-    if not np.isfinite(coords).all():
-        msg = f"adata.obsm[{spatial_key!r}] holds NaN or infinite coordinates."
-        raise ValueError(msg)
-    return coords
+    return section_coordinates(source, spatial_key, batch_key, plane=False)
 
 
 def _scores(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from omicllm._core import checks, inputs
+from omicllm.spatial.positions import section_coordinates
 from omicllm.stats import pairs as pairing
 from omicllm.stats.coexpression import log_normalized, unit_images
 from omicllm.stats.neighbors import cosine_neighbors, unit_rows
@@ -30,13 +31,7 @@ def network(
     if batch_key is not None:
         by_section = _section_embeddings(source, key, sections)[:, genes]
     second, conditions = _two_conditions(source, condition_key, codes, sections)
-    if spatial_key not in source.obsm:
-        raise checks.missing(
-            spatial_key, "adata.obsm", source.obsm, hint="Name coordinates with spatial_key=."
-        )
-    coords = checks.finite_coordinates(
-        np.asarray(source.obsm[spatial_key]), where=f"adata.obsm[{spatial_key!r}]"
-    )
+    coords = section_coordinates(source, spatial_key, batch_key)
     edges = _edges(by_section, second, k)
     by_row, parts = X[:, genes].tocsr(), []
     for s in range(len(sections)):

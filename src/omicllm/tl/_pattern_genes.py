@@ -13,12 +13,13 @@ from omicllm._core import rng as rngs
 from omicllm._core.log import logger
 from omicllm._core.names import positions
 from omicllm.spatial import patterns
-from omicllm.spatial.sections import make_grid, section_grids
+from omicllm.spatial.sections import GRID_KEY as _GRID
+from omicllm.spatial.sections import section_grids, serving_grid
 from omicllm.stats.neighbors import unit_rows
 from omicllm.stats.pattern_test import excess_pvalues, likeness_pvalues
 from omicllm.stats.scores import benjamini_hochberg
 from omicllm.tl import _pattern_design as design
-from omicllm.tl._sigel import _GRID, _lend, _stored_grid_serves
+from omicllm.tl._sigel import _lend
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -203,10 +204,7 @@ def _by_encoder(
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Cosine of all genes with a pattern that is made into a gene, and p values."""
     names = inputs.gene_names(source)
-    if _stored_grid_serves(source, batch_key):
-        position, arrays = np.asarray(source.obsm[_GRID]), source.uns[_GRID]
-    else:
-        position, arrays = make_grid(source, spatial_key=spatial_key, batch_key=batch_key)
+    position, arrays, _ = serving_grid(source, spatial_key=spatial_key, batch_key=batch_key)
     grids = section_grids(source, position, arrays)
     members = design.regions(source, asked["groupby"], asked["region"], asked["levels"])
     template = design.template(source, grids, position, members, asked)

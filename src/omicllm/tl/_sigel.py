@@ -10,7 +10,8 @@ import numpy as np
 from omicllm._core import checks, docs, inputs, results
 from omicllm._core import rng as rngs
 from omicllm.pp._spatial_grid import grid_result
-from omicllm.spatial.sections import make_grid
+from omicllm.spatial.sections import GRID_KEY as _GRID
+from omicllm.spatial.sections import serving_grid
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 
     from omicllm.model import SIGEL
 
-_GRID = "spatial_grid"
 #: Arguments that a trained model has settled.
 _OF_TRAINING = ("input", "n_clusters", "n_latent", "max_epochs", "batch_size", "preset", "devices")
+
 
 
 @docs.fill()
@@ -79,7 +80,8 @@ def sigel(
     {batch_key}
     grid_key
         Grid made by :func:`omicllm.pp.spatial_grid` to use; ``"spatial_grid"`` is made when it is
-        not there.
+        not there, and made anew, with a warning, when it does not fit the sections and
+        coordinates of the object.
     umap
         Also compute a two-dimensional map of the genes (scanpy's UMAP).
     model
@@ -114,7 +116,7 @@ def sigel(
         ours beside PCA of Pearson residuals at the same width), ``history``, and with `batch_key`
         ``sections`` and ``X_sections`` (n_sections, n_vars, d).
     ``adata.obsm["spatial_grid"]``, ``adata.uns["spatial_grid"]``
-        When they were not there: see :func:`omicllm.pp.spatial_grid`.
+        When they were not there, or did not fit: see :func:`omicllm.pp.spatial_grid`.
 
     Raises
     ------
@@ -148,15 +150,7 @@ def sigel(
     if given is not None:
         input = given.registry_["setup_args"].get("input", "counts")
     options: dict[str, Any] = {"spatial_key": spatial_key, "batch_key": batch_key}
-    made = None
-    if grid_key != _GRID and grid_key not in source.uns:
-        raise checks.missing(
-            grid_key, "adata.uns", source.uns, hint="ol.pp.spatial_grid(key_added=) makes it."
-        )
-    if _stored_grid_serves(source, batch_key, grid_key):
-        position, arrays = np.asarray(source.obsm[grid_key]), source.uns[grid_key]
-    else:
-        made = position, arrays = make_grid(source, **options)
+    position, arrays, made = serving_grid(source, grid_key=grid_key, **options)
     X = inputs.by_gene(source, layer)
     inputs.check_expression(
         X, names, counts=input == "counts", layer=layer, source=source, has_input=True
@@ -190,19 +184,9 @@ def sigel(
         "grid_key": grid_key, "rng": rngs.recorded(rng), **options,
     }  # fmt: skip
     out = [results.Result("tl.sigel", values, params, extra, key_added)]
-    if made is not None:
+    if made:
         out.append(grid_result(position, arrays, options))
     return results.write(adata, *out, mod=mod, copy=copy, saved=saved)
-
-
-def _stored_grid_serves(adata: AnnData, batch_key: str | None, key: str = _GRID) -> bool:
-    if key not in adata.obsm or key not in adata.uns:
-        return False
-    same = str(adata.uns[key].get("batch_key", "") or "") == (batch_key or "")
-    if not same and key != _GRID:
-        msg = f"The grid {key!r} was made with another batch_key than {batch_key!r}."
-        raise ValueError(msg)
-    return same
 
 
 def _lend(
@@ -216,7 +200,9 @@ def _lend(
     if batch_key is not None:
         obs[batch_key] = inputs.obs_column(source, batch_key, argument="batch_key").astype(str)
     lent = anndata.AnnData(X, obs=obs, var=pd.DataFrame(index=list(names)))
-    lent.obsm[_GRID], lent.uns[_GRID] = position, dict(arrays)
+    # That the grid fits was seen where its coordinates are.
+    known = {k: v for k, v in arrays.items() if k != "transforms"}
+    lent.obsm[_GRID], lent.uns[_GRID] = position, known
     return lent
 
 

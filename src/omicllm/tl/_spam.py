@@ -136,7 +136,7 @@ def spam(
         source, section_key, ("section", "library_id", "sample"), "section_key"
     )
     patients = shared.labels(source, patient_key, ("patient", "donor"), "patient_key")
-    coords = shared.coordinates(source, spatial_key)
+    coords = shared.coordinates(source, spatial_key, sections)
     train, test = np.arange(source.n_obs), np.arange(0)
     if split_key is not None:
         fold = shared.given_division(source, split_key)

@@ -11,11 +11,13 @@ from omicllm._bridges import r, spagcn
 from omicllm._core import checks, docs, inputs, results
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger
+from omicllm.spatial import positions
+from omicllm.spatial.sections import staggered_sections
 from omicllm.stats.depth_pca import weighted_scores
 from omicllm.stats.scores import ari
 from omicllm.tl._domain_ensemble import by_size, domain_ensemble
 from omicllm.tl._domain_genes import expression
-from omicllm.tl._graph import _hexagonal, spatial_graph
+from omicllm.tl._graph import spatial_graph
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,7 +148,7 @@ def spatial_domains(
     given = None if use_rep is None else _representation(source, use_rep)
     groups, _ = inputs.sections(source, batch_key)
     generator, seed = rngs.generator(rng), rngs.seed_of(rng)
-    coords = _spagcn_ready(source, spatial_key) if method == "spagcn" else None
+    coords = _spagcn_ready(source, spatial_key, batch_key) if method == "spagcn" else None
     if cross_check is not None:
         r.connect("mclust")
     graph = _graph(source, connectivity_key, spatial_key, batch_key)
@@ -165,9 +167,11 @@ def spatial_domains(
     if coords is not None:
         # Logarithms as in SpaGCN's tutorial; counts come as roots of their scaled values.
         Y = used.Y.toarray()
+        names = inputs.sections(source, batch_key)[1]
+        hexagonal = bool(staggered_sections(source, coords, groups, names, spatial_key).all())
         label, confidence = spagcn.spagcn_domains(
             np.log1p(Y**2) if input == "counts" else Y, coords, groups, n_domains,
-            hexagonal=_hexagonal(source), seed=seed,
+            hexagonal=hexagonal, seed=seed,
         )  # fmt: skip
         label = by_size(label)
     else:
@@ -288,19 +292,12 @@ def _graph(
     return graph
 
 
-def _spagcn_ready(adata: AnnData, spatial_key: str) -> np.ndarray:
+def _spagcn_ready(adata: AnnData, spatial_key: str, batch_key: str | None) -> np.ndarray:
     """Coordinates for SpaGCN, once it is known that it can run."""
     spagcn.check_size(adata.n_obs)
-    if spatial_key not in adata.obsm:
-        raise checks.missing(
-            spatial_key,
-            "adata.obsm",
-            adata.obsm,
-            hint="SpaGCN needs coordinates: name their entry with spatial_key=.",
-        )
-    coords = np.asarray(adata.obsm[spatial_key], dtype=np.float64)
-    if not np.isfinite(coords).all():
-        msg = f"adata.obsm[{spatial_key!r}] holds NaN or infinite coordinates."
-        raise ValueError(msg)
+    coords = positions.section_coordinates(
+        adata, spatial_key, batch_key, plane=False,
+        hint="SpaGCN needs coordinates: name their entry with spatial_key=.",
+    )  # fmt: skip
     spagcn.load()
     return coords

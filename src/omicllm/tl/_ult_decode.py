@@ -109,6 +109,13 @@ def _at_spots(source: AnnData, stack: np.ndarray) -> np.ndarray:
     from omicllm.spatial.sections import stored_grid
 
     grid = stored_grid(source, "spatial_grid")[0]
+    if stack.shape[1:3] != grid.shape:
+        msg = (
+            f"The strings hold images of {stack.shape[1]} x {stack.shape[2]} pixels, but the grid "
+            f"has {grid.shape[0]} x {grid.shape[1]} now. Encode the gene images again with "
+            "ol.tl.ult(adata, method='image')."
+        )
+        raise ValueError(msg)
     flat = stack.reshape(len(stack), -1)
     out = np.full((source.n_obs, len(stack)), np.nan, dtype=np.float32)
     out[grid.rows] = flat[:, grid.pixel].T
