@@ -127,3 +127,19 @@ def test_refuses_synthetic_rows(people):
     out = ol.pp.augment(people, labels_key="kind", n_new=3, allow_unsplit=True)
     with pytest.raises(ValueError, match="Split the real cohort first"):
         ol.pp.split(out)
+
+
+@pytest.mark.parametrize("turn", ["90", "180", "270", "mirror", "transpose"])
+def test_blocks_do_not_depend_on_how_a_section_is_turned(turn):
+    y, x = (a.ravel() for a in np.indices((19, 19)))
+    xy = np.stack([x, y], axis=1).astype(float)  # spots lie on the cuts between blocks
+    ways = {
+        "90": xy[:, ::-1] * [-1, 1], "180": -xy, "270": xy[:, ::-1] * [1, -1],
+        "mirror": xy * [-1, 1], "transpose": xy[:, ::-1],
+    }  # fmt: skip
+    found = []
+    for coords in (xy, ways[turn] + 100.0):
+        adata = ad.AnnData(np.ones((361, 2), dtype=np.float32), obsm={"spatial": coords})
+        ol.pp.split(adata, method="blocks", n_blocks=9)
+        found.append(adata.obs["split"].astype(str).to_numpy())
+    assert len(set(found[0])) > 1 and np.array_equal(*found)

@@ -38,17 +38,19 @@ def spatial_grid(
     ----------
     {adata}
     {spatial_key}
-        Used for ``method="bin"`` only; hexagonal and square arrays are read from
-        ``obs["array_row"]`` and ``obs["array_col"]``.
+        Used where ``obs["array_row"]`` and ``obs["array_col"]`` do not hold whole array positions.
     method
         ``"hex"``: a hexagonal array (Visium, 2k spatial transcriptomics), whose columns are
-        halved. ``"square"``: integer array positions as they are. ``"bin"``: coordinates cut into
-        square pixels. ``"auto"``: hex where row + column is even for every spot, square where
-        array positions are there but not so, else bin.
+        halved; without array positions it is looked for in the coordinates, turned and scaled as
+        it may be. ``"square"``: integer array positions as they are. ``"bin"``: coordinates cut
+        into square pixels. ``"auto"``, for each section: hex where row + column is even for every
+        spot, square where array positions are there but not so; without them (or where they are
+        not whole numbers, or pixels of an image: a warning says so) the lattice that coordinates
+        lie on, so that no spots are joined, else bin.
     {batch_key}
     pixel_size
         Side of a pixel in coordinate units (bin). By default about one spot per occupied pixel
-        (1.3 in the mean), per section.
+        (1.3 distinct places in the mean), per section.
     n_pixels
         Number of pixels that should be occupied (bin), instead of `pixel_size`.
     agg
@@ -65,7 +67,8 @@ def spatial_grid(
         Row and column of each spot in the image of its section.
     ``adata.uns["spatial_grid"]``
         ``shape``, ``method``, ``scale`` (pixels per coordinate unit), ``agg``, ``sections``,
-        ``shapes`` (n_sections, 2), ``batch_key``.
+        ``shapes`` (n_sections, 2), ``batch_key``; and what it was made from: ``spatial_key``,
+        ``made_from``, ``methods``, ``transforms`` and ``n_spots``.
 
     Raises
     ------
@@ -74,6 +77,13 @@ def spatial_grid(
     ValueError
         Coordinates that are not two-dimensional or not finite; fewer than two spots; two spots
         on one pixel of an array.
+
+    Notes
+    -----
+    A grid goes on serving when observations are left out or put in another order. Where it no
+    longer fits the sections or positions of the object, verbs make another one, with a warning,
+    and getters and plots raise an error. Without `batch_key`, a warning tells when a column such
+    as ``obs["section"]`` has groups that lie over each other.
     """
     source = inputs.resolve(adata, mod)
     options: dict[str, Any] = {

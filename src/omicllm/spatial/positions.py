@@ -96,7 +96,10 @@ def coordinates(
         columns = [_numbers(adata.obs[c]) for c in CENTROIDS]
         read, given = (np.stack(c, axis=1) for c in zip(*columns, strict=True))
     else:
-        hint = hint or "Spot coordinates are needed: name their entry with spatial_key=."
+        hint = hint or (
+            "Spot coordinates are needed: name their entry with spatial_key=, or give "
+            "obs['x_centroid'] and obs['y_centroid']."
+        )
         raise checks.missing(spatial_key, "adata.obsm", adata.obsm, hint=hint)
     if given.dtype.kind not in "iufb":
         # An empty cell is a missing value, which is reported below; anything else is text.
