@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _OF_TRAINING = ("input", "n_clusters", "n_latent", "max_epochs", "batch_size", "preset", "devices")
 
 
-
 @docs.fill()
 def sigel(
     adata: AnnData | MuData,
