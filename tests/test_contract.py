@@ -663,6 +663,71 @@ def test_a_graph_in_any_storage_is_read_and_left_alone(name):
         unchanged(given, of_object(adata))
 
 
+@pytest.mark.parametrize("method", ["sigel", "knn"])
+def test_a_reference_in_any_storage_is_read_and_left_alone(method):
+    adata, reference = make_tiny(), make_tiny(45, seed=1)
+    before, X = slots(adata), reference.X.copy()
+    reference.layers["counts"] = X
+
+    def call(**more):
+        out = ol.tl.impute_genes(
+            adata, reference=reference, method=method, max_reference=60, copy=True, **more
+        )
+        return {k: v for k, v in written(out, before).items() if not k.startswith("uns")}
+
+    wanted = call()
+    for form, dtype, more in (
+        ("csc", "int8", {"order": "both", "zeros": True}), ("F", "int32", {"read_only": True}),
+        ("csr_array", "float64", {"order": "duplicates", "read_only": True}),
+    ):  # fmt: skip
+        reference.layers["counts"] = reference.X = dressed(X, form, dtype, **more)
+        given = of_object(reference)
+        agree(call(), wanted)
+        agree(call(reference_layer="counts"), wanted)
+        unchanged(given, of_object(reference))
+    reference.X = X * np.float32(1e30)
+    with pytest.raises(ValueError, match="reference.X holds values up to .* overflow"):
+        call()
+
+
+#: Verbs that read vectors of genes or observations: which entry of which slot.
+VECTORS = [
+    ("tl.gene_neighbors", "varm", "X_sigel"), ("tl.gene_views", "varm", "X_kmers"),
+    ("tl.gene_functions", "varm", "X_sigel"), ("tl.gene_interactions", "varm", "X_sigel"),
+    ("tl.project_genes", "varm", "X_sigel"), ("tl.pattern_genes like", "varm", "X_sigel"),
+    ("tl.histology_baselines", "obsm", "X_classical"),
+    ("tl.predict_expression", "obsm", "X_classical"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name,slot,key", VECTORS, ids=[v[0] for v in VECTORS])
+def test_vectors_in_any_storage_are_read_and_left_alone(name, slot, key):
+    name, _, which = name.partition(" ")
+    verb = next(v for v in VERBS if v.name == name and which in v.id)
+    adata = verb.make()
+    values = np.nan_to_num(np.asarray(getattr(adata, slot)[key]))
+    table = pd.DataFrame(values, index=adata.var_names if slot == "varm" else adata.obs_names)
+    table.columns = table.columns.astype(str)
+    clothes = [
+        np.array(values), dressed(values, "csc", order="both"), table,
+        dressed(values, "csr_array", "float64", order="unsorted", read_only=True),
+        dressed(values, "F", "float64", read_only=True),
+    ]  # fmt: skip
+    before, wanted = slots(adata), None
+    for value in clothes:
+        getattr(adata, slot)[key] = value
+        given = of_object(adata)
+        found = written(verb(adata, copy=True), before)
+        found = {k: v for k, v in found.items() if not k.startswith("uns")} or found
+        unchanged(given, of_object(adata))
+        wanted = wanted or found
+        agree(found, wanted)
+    for wrong, error in ((values * 1j, "numbers"), (values.astype(str).astype(object), "numbers")):
+        getattr(adata, slot)[key] = wrong
+        with pytest.raises((TypeError, ValueError), match=error):
+            verb(adata, copy=True)
+
+
 def without_matrix() -> set[str]:
     """Verbs that read no matrix, only annotations, embeddings or sequences."""
     return {

@@ -69,7 +69,9 @@ def finite_features(values: Any, names: Iterable[Any], *, where: str) -> np.ndar
     ValueError
         No numbers (n, d), or NaN, infinite or beyond what float32 holds.
     """
-    features = np.asarray(values.to_numpy() if hasattr(values, "to_numpy") else values)
+    for method in ("to_numpy", "toarray"):  # a table, a sparse matrix
+        values = getattr(values, method)() if hasattr(values, method) else values
+    features = np.asarray(values)
     if features.ndim != 2 or features.dtype.kind not in "iuf":
         msg = (
             f"{where} must hold finite numbers (n_obs, d), not {features.dtype} of shape "

@@ -337,6 +337,26 @@ def gene_major(X: Any, *, where: str = "The matrix") -> sparse.csc_matrix:
     return _without_zeros(out)  # of what float32 cannot tell from 0
 
 
+def vectors(value: Any, where: str) -> np.ndarray:
+    """An entry of obsm or varm as a dense array of numbers with a row for each item.
+
+    NaN and infinite values are left to the caller.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When it holds no real numbers, values whose squares overflow, or has not two axes.
+    """
+    require_numbers(value, where)
+    value = readable(value)
+    out = value.toarray() if hasattr(value, "toarray") else np.asarray(value)
+    if out.ndim != 2:
+        msg = f"{where} must hold numbers, a row for each item, but has {out.ndim} axes."
+        raise ValueError(msg)
+    refuse_large(out, where)
+    return out
+
+
 def columns(X: Any) -> sparse.csc_matrix:
     """Any matrix in memory as a csc_matrix of its own dtype, :func:`canonical`."""
     from scipy import sparse

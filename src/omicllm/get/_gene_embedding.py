@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from omicllm._core import checks, docs, inputs
@@ -48,7 +47,7 @@ def gene_embedding_df(
         raise checks.missing(
             name, "adata.varm", adata.varm, hint=f"Make it with ol.tl.{key}(adata)."
         )
-    values = np.asarray(adata.varm[name])
+    values = inputs.vectors(adata.varm[name], f"adata.varm[{name!r}]")
     frame = pd.DataFrame(
         values, index=adata.var_names, columns=[f"{key}_{i}" for i in range(values.shape[1])]
     )

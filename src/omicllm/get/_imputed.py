@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,5 +73,6 @@ def imputed(
     for name, value in memory.obsp.items():
         out.obsp[name] = value.copy()
     # Results of models set up on the old object would point at it.
-    out.uns.update({k: v for k, v in memory.uns.items() if k != key and not k.startswith("_scvi")})
+    kept = {k: v for k, v in memory.uns.items() if k != key and not k.startswith("_scvi")}
+    out.uns.update(copy.deepcopy(kept))
     return out

@@ -187,7 +187,8 @@ class SIGELImputer(ImputerStore):
             self._profiles = values
             self._embedding = self._embedded(np.arange(len(values)))
         else:
-            Z = np.asarray(reference.varm[rep])[positions(list(names), reference.var_names)]
+            Z = inputs.vectors(reference.varm[rep], f"reference.varm[{rep!r}]")
+            Z = Z[positions(list(names), reference.var_names)]
             if not np.isfinite(Z).all():
                 msg = f"reference.varm[{rep!r}] holds NaN or infinite values."
                 raise ValueError(msg)

@@ -280,6 +280,7 @@ def joined(
     for key in {*counts.obsm.keys(), *pictures.obsm.keys()}:
         source, rows = (counts, mine) if key in counts.obsm else (pictures, theirs)
         value = source.obsm[key]
-        out.obsm[key] = np.asarray(value)[rows]
+        value = inputs.readable(value)
+        out.obsm[key] = (value.tocsr() if hasattr(value, "tocsr") else np.asarray(value))[rows]
     out.obsm["X_image"] = features[theirs]
     return out

@@ -338,9 +338,9 @@ def _joined(
     var = source.var if isinstance(source.var, pd.DataFrame) else source.var.to_memory()
     out = ad.AnnData(drawn, obs=pd.DataFrame(index=np.arange(len(obs)).astype(str)), var=var.copy())
     for key, value in source.varm.items():
-        out.varm[key] = value
+        out.varm[key] = value.copy()
     for key, value in source.varp.items():
-        out.varp[key] = value
+        out.varp[key] = value.copy()
     out.uns.update(copy.deepcopy(dict(source.uns)))
     out.obs = obs.reset_index(drop=True).set_axis(out.obs_names)
     for what in ("layers", "obsm", "obsp"):

@@ -143,7 +143,7 @@ def gene_functions(
     checks.whole_number("min_size", min_size, at_least=2)
     checks.whole_number("max_size", max_size, at_least=min_size)
     names = inputs.gene_names(source)
-    Z = np.asarray(source.varm[name], dtype=np.float32)
+    Z = inputs.vectors(source.varm[name], f"adata.varm[{name!r}]").astype(np.float32)
     universe = np.flatnonzero(np.abs(Z).sum(axis=1) > 0)
     if len(universe) <= n_neighbors:
         msg = (

@@ -139,7 +139,7 @@ def gene_interactions(
         msg = "condition_key= compares sections: say which spot is in which with batch_key=."
         raise ValueError(msg)
     names = inputs.gene_names(source)
-    Z = unit_rows(np.asarray(source.varm[name]))
+    Z = unit_rows(inputs.vectors(source.varm[name], f"adata.varm[{name!r}]"))
     genes = np.flatnonzero(np.abs(Z).sum(axis=1) > 0)
     if len(genes) <= n_neighbors:
         msg = (

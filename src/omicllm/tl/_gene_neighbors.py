@@ -68,7 +68,7 @@ def gene_neighbors(
             name, "adata.varm", source.varm, hint=f"Make it with ol.tl.{key}(adata)."
         )
     n_neighbors = checks.whole_number("n_neighbors", n_neighbors)
-    Z = np.asarray(source.varm[name], dtype=np.float32)
+    Z = inputs.vectors(source.varm[name], f"adata.varm[{name!r}]").astype(np.float32)
     expressed = np.abs(Z).sum(axis=1) > 0
     n_expressed = int(expressed.sum())
     if n_expressed <= n_neighbors:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy import sparse
 
 from omicllm._core import checks, docs, inputs, results
 from omicllm._core import rng as rngs
@@ -238,12 +237,7 @@ def _view_names(source: AnnData, views: Sequence[str], root: str) -> list[str]:
 
 def _view(source: AnnData, name: str) -> np.ndarray:
     """One view as an array (n_vars, d)."""
-    value = source.varm[name]
-    X = value.toarray() if sparse.issparse(value) else np.asarray(value)
-    if X.ndim != 2 or X.dtype.kind not in "fiub":
-        msg = f"adata.varm[{name!r}] must hold numbers, genes x axes."
-        raise ValueError(msg)
-    return X
+    return inputs.vectors(source.varm[name], f"adata.varm[{name!r}]")
 
 
 def _varies(X: np.ndarray) -> bool:

@@ -185,7 +185,7 @@ def _like(source: AnnData, gene: str, key: str) -> tuple[np.ndarray, np.ndarray]
             name, "adata.varm", source.varm, hint=f"Make it with ol.tl.{key}(adata)."
         )
     chosen = int(positions(gene, source.var_names, argument="genes of like=")[0])
-    Z = unit_rows(np.asarray(source.varm[name]))
+    Z = unit_rows(inputs.vectors(source.varm[name], f"adata.varm[{name!r}]"))
     there = np.abs(Z).sum(axis=1) > 0
     if not there[chosen]:
         msg = f"like={gene!r} has no counts, and so no embedding to compare with."

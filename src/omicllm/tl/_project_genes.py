@@ -80,10 +80,7 @@ def project_genes(
             use_varm, "adata.varm", source.varm,
             hint="Make one with ol.tl.sigel or ol.tl.embed_genes, or name another with use_varm=.",
         )  # fmt: skip
-    Z = np.asarray(source.varm[use_varm])
-    if Z.ndim != 2 or Z.dtype.kind not in "fiub":
-        msg = f"adata.varm[{use_varm!r}] must hold numbers, genes x axes."
-        raise ValueError(msg)
+    Z = inputs.vectors(source.varm[use_varm], f"adata.varm[{use_varm!r}]")
     has = present(Z)
     if not has.any():
         msg = f"No gene has a vector in adata.varm[{use_varm!r}]."

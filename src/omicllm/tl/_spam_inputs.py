@@ -42,8 +42,8 @@ def lend(source: AnnData, *, use_rep: str, layer: str | None, spatial_key: str) 
     out = ad.AnnData(X, obs=obs, var=pd.DataFrame(index=names))
     for key in (use_rep, spatial_key):
         if key in source.obsm:
-            found = source.obsm[key]
-            values = found.to_numpy() if hasattr(found, "to_numpy") else np.asarray(found)
+            found = inputs.readable(source.obsm[key])
+            values = found.toarray() if hasattr(found, "toarray") else np.asarray(found)
             out.obsm[key] = np.array(values)
     return out
 

@@ -258,8 +258,8 @@ def _representation(adata: AnnData, key: str) -> np.ndarray:
             adata.obsm,
             hint="Name an entry with use_rep=, or leave it out to have components made here.",
         )
-    P = np.asarray(adata.obsm[key], dtype=np.float64)
-    if P.ndim != 2 or P.shape[1] < 1:
+    P = inputs.vectors(adata.obsm[key], f"adata.obsm[{key!r}]").astype(np.float64)
+    if P.shape[1] < 1:
         msg = f"adata.obsm[{key!r}] must have one row of components per observation."
         raise ValueError(msg)
     bad = ~np.isfinite(P).all(axis=1)
