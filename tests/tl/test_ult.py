@@ -330,3 +330,44 @@ def test_distances_sample_and_refuse():
     adata.X.data[5] = np.nan
     with pytest.raises(ValueError, match="1 row.s. hold NaN or infinite values .'c0'"):
         ol.tl.ult_distances(adata)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_gene_images_of_values_that_are_not_finite_are_refused(tiny, bad):
+    ol.pp.spatial_grid(tiny)
+    X = tiny.X.toarray()
+    X[3, 7] = bad
+    tiny.X = X
+    with pytest.raises(ValueError, match=r"images hold NaN or infinite values.*Gene7"):
+        ol.tl.ult(tiny, method="image", patch_size=4)
+    assert "ult" not in tiny.var and "ult" not in tiny.uns
+
+
+def test_patches_of_complex_numbers_are_refused(tiny):
+    tiny.obsm["patches"] = np.ones((tiny.n_obs, 4, 4)) * 1j
+    with pytest.raises(TypeError, match=r"adata.obsm\['patches'\] holds values of type 'complex"):
+        ol.tl.ult(tiny, method="image", patches_key="patches")
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "csr_array", "csc_array"])
+def test_the_largest_value_is_that_of_sums_of_what_is_stored(form):
+    """Entries stored twice add up before the scale of the levels is chosen."""
+    from made_storage import dressed
+
+    X = np.array([[100.0, 0.0], [0.0, 60.0], [5.0, 0.0]])
+    wanted, adata = ad.AnnData(X), ad.AnnData(dressed(X, form, "float64", order="duplicates"))
+    for one in (wanted, adata):
+        ol.tl.ult(one, patch_size=1)
+        ol.tl.ult_decode(one)
+    assert adata.layers["ult_decoded"].max() == pytest.approx(100)
+    np.testing.assert_array_equal(adata.layers["ult_decoded"], wanted.layers["ult_decoded"])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32"])
+@pytest.mark.parametrize("bits", [8, 10, 14])
+def test_the_smallest_whole_number_of_a_dtype_keeps_its_size(dtype, bits):
+    low = np.iinfo(dtype).min
+    adata = ad.AnnData(np.array([[low, 5, 3, 0], [1, 2, 3, 4]], dtype=dtype))
+    ol.tl.ult(adata, patch_size=None, bits=bits)
+    ol.tl.ult_decode(adata)
+    np.testing.assert_allclose(adata.layers["ult_decoded"][0, 0], low, rtol=1e-6)

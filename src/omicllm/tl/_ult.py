@@ -222,6 +222,7 @@ def _images(
     if key is not None:
         if key not in source.obsm:
             raise checks.missing(key, "adata.obsm", source.obsm, hint="Name one with patches_key=.")
+        inputs.require_numbers(source.obsm[key], f"adata.obsm[{key!r}]")
         stack = np.asarray(source.obsm[key])
         if stack.ndim not in (3, 4):
             msg = (
@@ -254,7 +255,7 @@ def gene_blocks(source: AnnData, names: Any, layer: str | None) -> Iterator[np.n
 
     for start in range(0, len(names), _GENES):
         chosen = [str(n) for n in names[start : start + _GENES]]
-        images = np.nan_to_num(np.asarray(gene_images(source, chosen, layer=layer)))
+        images = gene_images(source, chosen, layer=layer)
         _refuse_not_finite(images, np.asarray(chosen), "The images")
         yield images
 
