@@ -261,6 +261,9 @@ def test_indices_with_impossible_numbers(tmp_path, line):
     (tmp_path / "a.fa.fai").write_text(line + "\n")
     with pytest.raises(ValueError, match="a.fa.fai is no FASTA index: 'a"):
         ol.io.Genome(path)
+    (tmp_path / "a.fa.fai").write_text("\n")
+    with pytest.raises(ValueError, match="a.fa.fai names no contig"):
+        ol.io.Genome(path)
     (tmp_path / "a.fa.fai").write_text("a\t4\t3\t4\t5\n" * 2)
     with pytest.raises(ValueError, match="no FASTA index"):
         ol.io.Genome(path)

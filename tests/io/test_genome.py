@@ -274,6 +274,9 @@ def test_samples_in_the_order_asked(vcf):
     assert list(some.obs_names) == ["p3", "p1"]
     wanted = whole[["p3", "p1"]].layers["hap2"].toarray()
     np.testing.assert_array_equal(some.layers["hap2"].toarray(), wanted)
+    assert list(ol.io.read_vcf(vcf, samples="p2").obs_names) == ["p2"]
+    with pytest.raises(ValueError, match="samples= names people twice: 'p1'"):
+        ol.io.read_vcf(vcf, samples=["p1", "p2", "p1"])
     with pytest.raises(KeyError, match="1 of 2 people are not in the VCF .*'p9'.*'p1'"):
         ol.io.read_vcf(vcf, samples=["p1", "p9"])
 
@@ -288,6 +291,10 @@ def test_region(vcf):
     pysam.tabix_index(str(path), preset="vcf")
     assert ol.io.read_vcf(path, region="c:8-9").var["pos"].tolist() == [7, 9, 9]
     assert ol.io.read_vcf(path, region="d").n_vars == 1
+    assert ol.io.read_vcf(path, region="c:1,000-2,000").n_vars == 0
+    for region in ("c:9-5", "c:x-y", "c:", "c:0-5", "c:-5", "c:5-9-12"):
+        with pytest.raises(ValueError, match="is not chrom or chrom:start-end"):
+            ol.io.read_vcf(path, region=region)
     with pytest.raises(KeyError, match="'chrc' is not in .*Did you mean 'c'"):
         ol.io.read_vcf(path, region="chrc:1-10")
 

@@ -188,6 +188,8 @@ class Genome:
         """Raise ValueError when contigs do not lie where the index places them."""
         if not self._contigs:
             msg = f"{self.path} holds no FASTA sequence."
+            if index.is_file():
+                msg = f"{index} names no contig. Make it again with samtools faidx."
             raise ValueError(msg)
         size = self._bytes.size
         for name, contig in self._contigs.items():

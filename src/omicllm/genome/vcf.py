@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from collections import Counter
 from dataclasses import dataclass
@@ -80,7 +81,8 @@ def read_genotypes(
         Contig or people that are not in the file.
     ValueError
         A file that is damaged or truncated, a region without an index, more than two haplotypes,
-        a record without the field, an allele without ALT, a dosage outside 0 to 2.
+        a record without the field, an allele without ALT, a dosage outside 0 to 2; people asked
+        for twice; a region that is none.
     """
     cyvcf2 = require("cyvcf2", extra="genome", why="Reading a VCF")
     path = Path(path)
@@ -101,8 +103,7 @@ def read_genotypes(
         known = list(reader.samples)
         order = _order(samples, known)
         if region is not None:
-            chrom = region.rsplit(":", 1)[0] if ":" in region else region
-            require_contigs([chrom], reader.seqnames, where=path.name)
+            require_contigs([_contig(region, reader.seqnames)], reader.seqnames, where=path.name)
         records = reader(region) if region else reader
         return _collect(records, known, order, path, field, whole=region is None)
     finally:
@@ -112,6 +113,10 @@ def read_genotypes(
 def _order(samples: Sequence[str] | None, known: list[str]) -> np.ndarray:
     if samples is None:
         return np.arange(len(known))
+    samples = [samples] if isinstance(samples, str) else list(samples)
+    if twice := [s for s, times in Counter(samples).items() if times > 1]:
+        msg = f"samples= names people twice: {listed(twice, most=5)}."
+        raise ValueError(msg)
     at = {name: i for i, name in enumerate(known)}
     absent = [s for s in samples if s not in at]
     if absent:
@@ -121,6 +126,28 @@ def _order(samples: Sequence[str] | None, known: list[str]) -> np.ndarray:
         )
         raise KeyError(msg)
     return np.array([at[s] for s in samples], dtype=np.int64)
+
+
+def _contig(region: str, contigs: Sequence[str]) -> str:
+    """Contig of a region.
+
+    Raises
+    ------
+    ValueError
+        What follows it are no two positions in order.
+    """
+    if ":" not in region or region in contigs:
+        return region
+    chrom, _, span = region.rpartition(":")
+    found = re.fullmatch(r"([\d,]+)(?:-([\d,]*))?", span)
+    ends = [int(n.replace(",", "")) for n in found.groups() if n] if found else []
+    if not ends or ends[0] < 1 or ends[-1] < ends[0]:
+        msg = (
+            f"region={region!r} is not chrom or chrom:start-end, positions from 1, start not after "
+            "end."
+        )
+        raise ValueError(msg)
+    return chrom
 
 
 def _check_index(path: Path) -> None:
