@@ -231,9 +231,12 @@ def section_scores(
 
 
 def _scored(
-    pred: np.ndarray, truth: np.ndarray, blocks: np.ndarray, sections: np.ndarray,
+    pred: np.ndarray,
+    truth: np.ndarray,
+    blocks: np.ndarray,
+    sections: np.ndarray,
     folds: np.ndarray,
-) -> tuple[list[Sums], np.ndarray]:  # fmt: skip
+) -> tuple[list[Sums], np.ndarray]:
     """Sums over the genes that were predicted everywhere, and scores (5, g), NaN for the others.
 
     The sums are those of values, and, where a section has several folds, those within folds.
@@ -244,8 +247,8 @@ def _scored(
         pred, truth = pred[:, known], truth[:, known]
     sums = [Sums.of(pred, truth, blocks)]
     if any(len(np.unique(folds[sections == s])) > 1 for s in np.unique(sections)):
-        inside = (within_folds(v, sections, folds) for v in (pred, truth))
-        sums.append(Sums.of(*inside, blocks))
+        inside = [within_folds(v, sections, folds) for v in (pred, truth)]
+        sums.append(Sums.of(inside[0], inside[1], blocks))
     scores[:, known] = _scores(sums, None)[0]
     return sums, scores
 
