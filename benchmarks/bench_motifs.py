@@ -78,8 +78,8 @@ def by_model(seeds: int) -> list[dict]:
                 rows.append(
                     {
                         "method": method, "with motif": f"{k} of 200",
-                        "q": float(found["qval"].min()) if len(found) else 1.0,
-                        "exact": bool((hit & (found["qval"] < 0.01)).any()),
+                        "q": float(found["q"].min()) if len(found) else 1.0,
+                        "exact": bool((hit & (found["q"] < 0.01)).any()),
                     }
                 )  # fmt: skip
     import pandas as pd
@@ -116,7 +116,7 @@ def main() -> None:
                 adata = planted(seed, sharpness=sharpness)
                 ol.tl.motifs(adata, rng=seed)
                 found = ol.get.motifs_df(adata)
-                q.append(found["qval"].min() if len(found) else 1.0)
+                q.append(found["q"].min() if len(found) else 1.0)
                 words.append(found["consensus"].iloc[0] if len(found) else "-")
         row["found, q < .01"] = int(np.sum(np.array(q) < 0.01))
         rows.append(row | {"largest q": float(np.max(q)), "first run": words[0]})
@@ -128,7 +128,7 @@ def main() -> None:
     for seed in range(args.shuffles):
         adata.obs["label"] = rng.permutation(adata.obs["label"].to_numpy())
         ol.tl.motifs(adata, rng=seed)
-        held.append(bool((ol.get.motifs_df(adata)["qval"] < 0.05).any()))
+        held.append(bool((ol.get.motifs_df(adata)["q"] < 0.05).any()))
         p = best_word(adata)
         plain.append(p < 0.05)
         corrected.append(p * 4096 < 0.05)
@@ -153,7 +153,7 @@ def main() -> None:
         with timed(row):
             ol.tl.motifs(adata)
         found = ol.get.motifs_df(adata)
-        row |= {"motifs": len(found), "q < .01": int((found["qval"] < 0.01).sum())}
+        row |= {"motifs": len(found), "q < .01": int((found["q"] < 0.01).sum())}
         rows.append(row | {"consensus": ", ".join(found["consensus"])})
     if rows:
         print()

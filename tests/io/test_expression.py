@@ -81,7 +81,7 @@ def test_bad_tables(tmp_path):
     for header, rows, message in (
         (["gene", "HG1"], [["g", 1]], "is no expression table: expected .*found 'gene', 'HG1'"),
         (bed, [row, row], "a gene more than once .'g'"),
-        (bed, [[*row[:5], "high"]], "are no numbers .columns 'HG2'"),
+        (bed, [[*row[:5], "high"]], "a.bed, line 2, column 'HG2': 'high' is no number"),
         (bed[:4], [row[:4]], "no columns with people"),
     ):
         with pytest.raises(ValueError, match=message):

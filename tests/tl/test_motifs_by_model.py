@@ -90,7 +90,7 @@ def test_planted_motif(model, adata, method, tmp_path, caplog):
     table = ol.get.motifs_df(adata)
     first = table.iloc[0]
     assert first["consensus"] in FOUND
-    assert first["qval"] < 0.01 and first["positives"] == first["negatives"] == 60
+    assert first["q"] < 0.01 and first["positives"] == first["negatives"] == 60
     assert 0.7 < first["share_positive"] < 0.9 and first["share_negative"] < 0.05
     sites = ol.get.motifs_df(adata, table="sites")
     assert (sites.loc[sites["motif"] == "motif_1", "word"].isin(FOUND)).mean() > 0.9
@@ -110,13 +110,13 @@ def test_saved_model_random_half_and_no_signal(model, adata, tmp_path, caplog):
     assert ol.get.motifs_df(adata)["consensus"].iloc[0] in FOUND
     adata.obs["label"] = np.random.default_rng(0).permutation(adata.obs["label"])
     ol.tl.motifs(adata, method="attribution", model=model, positive="with", held_out="new")
-    assert (ol.get.motifs_df(adata)["qval"] > 0.05).all()
+    assert (ol.get.motifs_df(adata)["q"] > 0.05).all()
 
 
 def test_held_out_column_without_a_model(adata):
     ol.tl.motifs(adata, positive="with", held_out="new", n_motifs=1)
     first = ol.get.motifs_df(adata).iloc[0]
-    assert first["consensus"] in FOUND and first["positives"] == 60 and first["qval"] < 0.01
+    assert first["consensus"] in FOUND and first["positives"] == 60 and first["q"] < 0.01
     ol.tl.motifs(adata[:120].copy(), labels_key=None, held_out="new", n_motifs=1)
 
 
@@ -156,7 +156,7 @@ def test_rgadem_by_what_it_returns(adata, monkeypatch):
     monkeypatch.setattr(r, "gadem", gadem)
     ol.tl.motifs(adata, method="rgadem", positive="with", held_out="new", n_motifs=3)
     first = ol.get.motifs_df(adata).iloc[0]
-    assert first["consensus"] == MOTIF and first["qval"] < 0.01 and first["positives"] == 60
+    assert first["consensus"] == MOTIF and first["q"] < 0.01 and first["positives"] == 60
     ((sequences, n_motifs, _),) = given
     assert sequences == adata.obs["sequence"].tolist()[1:120:2] and n_motifs == 3
 
@@ -178,4 +178,4 @@ def test_rgadem(adata):
     except ImportError as error:
         pytest.skip(str(error))
     ol.tl.motifs(adata, method="rgadem", positive="with", n_motifs=2)
-    assert (ol.get.motifs_df(adata)["qval"] < 0.01).any()
+    assert (ol.get.motifs_df(adata)["q"] < 0.01).any()

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 _ENSEMBL = re.compile(r"^ENS[A-Z]*[GT]\d{6,}(\.\d+)?$")
 
+#: Under so many names say nothing about how names are written.
+_FEW = 3
+
 
 def describe(names: Sequence[str]) -> str:
     """What a set of gene names looks like: Ensembl ids, with version, or symbols and their case."""
@@ -48,8 +51,8 @@ def unique(names: Iterable[str], *, what: str = "var_names") -> np.ndarray:
     return array
 
 
-def _fix(wanted: Sequence[str], available: Sequence[str], argument: str) -> str:
-    """Propose the change of names that would match most."""
+def _change(wanted: Sequence[str], available: Sequence[str], argument: str) -> str:
+    """A change of all names that would match most of them; "" when none does."""
     have = set(available)
     lower = {a.lower() for a in have}
     stripped = {a.split(".")[0] for a in have}
@@ -58,19 +61,22 @@ def _fix(wanted: Sequence[str], available: Sequence[str], argument: str) -> str:
         return f"They differ in case only: change the case of {argument}."
     if sum(w.split(".")[0] in stripped for w in wanted) * 2 > n:
         return f"They differ in the version suffix only: cut it off, in var_names and {argument}."
-    if describe(wanted)[:7] != describe(list(have))[:7]:
+    if "Ensembl" in describe(wanted) + describe(available) and (
+        describe(wanted)[:7] != describe(available)[:7]
+    ):
         return (
             f"Ids and symbols do not match: put the ids you use in {argument} into var_names "
             "(for example adata.var_names = adata.var['gene_id'])."
         )
-    return f"Check the names given as {argument}."
+    return ""
 
 
-def _close(name: str, available: Sequence[str]) -> list[str]:
-    """Names that may have been meant."""
+def _close(names: Sequence[str], available: Sequence[str]) -> str:
+    """Names that may have been meant, for the first few."""
     from difflib import get_close_matches
 
-    return get_close_matches(name, available, n=3)
+    found = {name: get_close_matches(name, available, n=3) for name in names[:3]}
+    return "; ".join(f"{name!r}: {listed(like)}" for name, like in found.items() if like)
 
 
 def positions(
@@ -85,8 +91,8 @@ def positions(
     Raises
     ------
     KeyError
-        When a name is not there. When under half are, the message says what both sets of names
-        look like and which argument fixes it.
+        When a name is not there. The message lists names like it; when under half are there, it
+        says what both sets of names look like and what changes them.
     """
     wanted = [wanted] if isinstance(wanted, str) else [str(w) for w in wanted]
     names = [str(a) for a in available]
@@ -94,17 +100,19 @@ def positions(
     absent = [w for w in wanted if w not in index]
     if absent:
         msg = f"{len(absent)} of {len(wanted)} {argument} not in {where}: {listed(absent, most=5)}."
-        if len(absent) * 2 > len(wanted):
-            styles = describe(wanted), describe(names)
-            if styles[0] != styles[1]:
-                msg += (
-                    f" The names asked for look like {styles[0]}, those of {where} like "
-                    f"{styles[1]} ({listed(names, most=3)})."
-                )
-            elif close := _close(absent[0], names):
-                msg += f" Names like it: {listed(close)}."
-            else:
-                msg += f" There are {listed(names, most=3)}."
-            msg += f" {_fix(wanted, names, argument)}"
+        many = len(absent) * 2 > len(wanted)
+        change = _change(wanted, names, argument) if many else ""
+        styles = describe(wanted), describe(names)
+        # One or two names are no evidence of another style.
+        if many and styles[0] != styles[1] and (change or len(wanted) >= _FEW):
+            msg += (
+                f" The names asked for look like {styles[0]}, those of {where} like "
+                f"{styles[1]} ({listed(names, most=3)})."
+            )
+        elif not change and (close := _close(absent, names)):
+            msg += f" Names like it: {close}."
+        else:
+            msg += f" There are {listed(names, most=3)}."
+        msg += f" {change or f'Check the names given as {argument}.'}"
         raise ReadableKeyError(msg)
     return np.array([index[w] for w in wanted], dtype=np.int64)

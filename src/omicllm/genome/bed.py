@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from omicllm._core.checks import missing
+from omicllm._core.text_files import lines
 from omicllm.genome.fasta import require_contigs
+from omicllm.genome.places import as_contigs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,36 +38,25 @@ def read_bed(path: str | Path) -> Iterator[Batch]:
     ValueError
         A line that is no region (its number is given), or a truncated file.
     """
-    path = Path(path)
-    if not path.is_file():
-        msg = f"There is no BED file {path}."
-        raise FileNotFoundError(msg)
-    with path.open("rb") as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
     rows: dict[str, tuple[list[int], list[int]]] = {}
     held = 0
-    try:
-        with gzip.open(path, "rt") if packed else path.open() as file:
-            for number, line in enumerate(file, 1):
-                if line.startswith(("#", "track", "browser")) or not line.strip():
-                    continue
-                chrom, start, end = _region(line, path.name, number)
-                starts, ends = rows.setdefault(chrom, ([], []))
-                starts.append(start)
-                ends.append(end)
-                held += 1
-                if held == _LINES:
-                    yield _batch(rows)
-                    rows, held = {}, 0
-    except (EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
-        msg = f"{path} is truncated, damaged or no BED file ({error})."
-        raise ValueError(msg) from error
+    for number, line in lines(path, what="BED file"):
+        if line.startswith(("#", "track", "browser")) or not line.strip():
+            continue
+        chrom, start, end = _region(line, str(path), number)
+        starts, ends = rows.setdefault(chrom, ([], []))
+        starts.append(start)
+        ends.append(end)
+        held += 1
+        if held == _LINES:
+            yield _batch(rows)
+            rows, held = {}, 0
     if held:
         yield _batch(rows)
 
 
 def _region(line: str, name: str, number: int) -> tuple[str, int, int]:
-    fields = line.split(None, 3) if "\t" not in line else line.rstrip("\n").split("\t", 3)
+    fields = line.split(None, 3) if "\t" not in line else line.split("\t", 3)
     try:
         start, end = int(fields[1]), int(fields[2])
         if not 0 <= start <= end:
@@ -96,7 +86,7 @@ def _of_frame(frame: pd.DataFrame) -> Iterator[Batch]:
         raise ValueError(msg)
     yield {
         str(c): (block["start"].to_numpy(np.int64), block["end"].to_numpy(np.int64))
-        for c, block in frame.groupby(frame["chrom"].astype(str), sort=False)
+        for c, block in frame.groupby(as_contigs(frame["chrom"]), sort=False)
     }
 
 

@@ -8,7 +8,6 @@ PredictDB distributes), doi:10.1038/ng.3367.
 
 from __future__ import annotations
 
-import gzip
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +16,8 @@ import numpy as np
 
 from omicllm._core.checks import listed, missing
 from omicllm._core.optional import require
+from omicllm._core.text_files import read_table, row_names, to_numbers
+from omicllm.genome.places import as_contigs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -186,10 +187,10 @@ def _listed(path: Path) -> pd.DataFrame:
     """Files of FUSION that a ``.pos`` table lists: WGT (path from here) and ID (gene)."""
     import pandas as pd
 
-    table = pd.read_csv(path, sep=r"\s+")
+    table = read_table(path, what="list of weights", separator=None)
     for column in ("WGT", "ID"):
         if column not in table:
-            raise missing(column, f"the columns of {path.name}", table.columns)
+            raise missing(column, f"the columns of {path}", table.columns)
     files = [path.parent / str(w) for w in table["WGT"]]
     absent = [f.name for f in files if not f.is_file()]
     if absent:
@@ -225,6 +226,7 @@ def _predictdb(path: Path) -> pd.DataFrame:
     out = _arranged(frame, path.name)
     if extra is not None and "gene" in extra:
         by_gene = extra.drop_duplicates("gene").set_index("gene")
+        by_gene.index = by_gene.index.astype(str)
         for ours, theirs in _PERFORMANCE.items():
             for column in theirs:
                 if column in by_gene:
@@ -235,21 +237,16 @@ def _predictdb(path: Path) -> pd.DataFrame:
 
 def _table(path: Path, gene: str | None) -> pd.DataFrame:
     """A plain table, separated by tab or comma, packed or not."""
-    import pandas as pd
-
-    packed = _starts(path, b"\x1f\x8b")
-    try:
-        with gzip.open(path, "rt") if packed else path.open() as file:
-            header = file.readline()
-            file.seek(0)
-            frame = pd.read_csv(file, sep="\t" if "\t" in header else ",")
-    except (EOFError, gzip.BadGzipFile, UnicodeDecodeError, pd.errors.ParserError,
-            pd.errors.EmptyDataError) as error:  # fmt: skip
-        msg = f"{path} could not be read as a table of weights ({error})."
-        raise ValueError(msg) from error
+    frame = read_table(path, what="table of weights")
+    if frame.empty:
+        msg = f"{path} holds a header and no weight."
+        raise ValueError(msg)
     if gene is not None:
         frame = frame.assign(gene=gene)
-    return _arranged(frame, path.name)
+    for column in frame.columns:
+        if str(column).lower().lstrip("#") in _NAMES["gene"]:
+            row_names(frame[column], path=path, what="gene", unique=False)
+    return _arranged(frame, path.name).reset_index(drop=True)
 
 
 def _arranged(frame: pd.DataFrame, where: str) -> pd.DataFrame:
@@ -271,8 +268,9 @@ def _arranged(frame: pd.DataFrame, where: str) -> pd.DataFrame:
         raise missing(column, f"the columns of {where}", frame.columns, hint=hint)
     out["variant"] = names if names is not None else ""
     if found["chrom"] and found["pos"]:
-        out["chrom"] = frame[found["chrom"]].astype(str)
-        out["pos"] = pd.to_numeric(frame[found["pos"]], errors="coerce").fillna(-1).astype(np.int64)
+        out["chrom"] = as_contigs(frame[found["chrom"]])
+        pos = to_numbers(frame[found["pos"]], path=where, column=found["pos"])
+        out["pos"] = pos.fillna(-1).astype(np.int64)
     else:
         placed = frame[found["place"] or found["variant"]].astype(str)
         place = placed.str.extract(r"^(?:chr)?(\w+?)[_:](\d+)[_:]")

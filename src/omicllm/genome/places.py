@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _STRANDS = {
     "+": "+",
@@ -17,6 +21,8 @@ _STRANDS = {
     "minus": "-",
     "reverse": "-",
 }
+#: A whole number that was a fraction beside missing values when it was written.
+_FLOAT = re.compile(r"\d+\.0+")
 _NONE = ("", ".", "nan", "none", "<na>")
 
 
@@ -35,7 +41,7 @@ def as_strand(value: Any, *, unstranded: str | None = None) -> str:
     ValueError
         Anything else.
     """
-    word = str(value).strip().lower()
+    word = str(value).strip().lower().removesuffix(".0")  # a column of floats, saved as text
     if not isinstance(value, (str, bool)) and np.isreal(value) and value in (1, -1):
         word = str(int(value))
     if word in _STRANDS and not isinstance(value, (bool, np.bool_)):
@@ -50,7 +56,8 @@ def as_contig(value: Any) -> str:
     """Name of a contig; a number that became a fraction beside missing values (22.0) is whole."""
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return str(int(value))
-    return str(value)
+    text = str(value)
+    return text.partition(".")[0] if _FLOAT.fullmatch(text) else text
 
 
 def as_position(value: Any, *, what: str) -> int:
@@ -70,3 +77,11 @@ def as_position(value: Any, *, what: str) -> int:
         msg = f"{what} must be a whole number of bases, not {value!r}."
         raise ValueError(msg)
     return whole
+
+
+def as_contigs(column: pd.Series) -> pd.Series:
+    """Names of contigs as text, ``""`` for missing ones."""
+    import pandas as pd
+
+    names = ["" if missing else as_contig(v) for v, missing in zip(column, column.isna(), strict=True)]
+    return pd.Series(names, index=column.index, dtype=object)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from omicllm._core.checks import listed, missing
+from omicllm._core.text_files import lines
 from omicllm.genome.haplotypes import Window
-from omicllm.genome.places import as_contig, as_position, as_strand
+from omicllm.genome.places import as_contigs, as_position, as_strand
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import pandas as pd
 
@@ -44,24 +44,21 @@ def read_gtf(path: str | Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    path = Path(path)
-    if not path.is_file():
-        msg = f"There is no GTF file {path}."
-        raise FileNotFoundError(msg)
     rows: dict[str, list[tuple[Any, ...]]] = {"gene": [], "transcript": []}
-    packed = path.read_bytes()[:2] == b"\x1f\x8b" if path.stat().st_size else False
-    try:
-        with gzip.open(path, "rt") if packed else path.open() as file:
-            for line in file:
-                fields = line.rstrip("\n").split("\t")
-                if len(fields) < 9 or fields[2] not in rows or line[0] == "#":
-                    continue
-                gene, name = _attribute(fields[8], "gene_id"), _attribute(fields[8], "gene_name")
-                place = (fields[0], int(fields[3]), int(fields[4]), fields[6])
-                rows[fields[2]].append((gene, name or gene, *place))
-    except (EOFError, gzip.BadGzipFile) as error:
-        msg = f"{path} is truncated or damaged ({error})."
-        raise ValueError(msg) from error
+    for number, line in lines(path, what="GTF file"):
+        fields = line.split("\t")
+        if len(fields) < 9 or fields[2] not in rows or line[0] == "#":
+            continue
+        gene, name = _attribute(fields[8], "gene_id"), _attribute(fields[8], "gene_name")
+        if not gene or not (fields[3].isdecimal() and fields[4].isdecimal()):
+            msg = (
+                f"{path}, line {number}: a gene needs a start and an end (columns 4 and 5, here "
+                f"{fields[3]!r} and {fields[4]!r}) and an attribute gene_id "
+                f"(here {fields[8][:60]!r})."
+            )
+            raise ValueError(msg)
+        place = (fields[0], int(fields[3]), int(fields[4]), fields[6])
+        rows[fields[2]].append((gene, name or gene, *place))
     found = rows["gene"] or rows["transcript"]
     if not found:
         msg = f"{path} has no lines of the feature 'gene' or 'transcript': is it a GTF file?"
@@ -82,7 +79,8 @@ def _attribute(text: str, name: str) -> str:
     if at < 0:
         return ""
     at += len(name) + 2
-    return text[at : text.index('"', at)]
+    end = text.find('"', at)
+    return text[at:end] if end >= 0 else ""
 
 
 def start_sites(table: pd.DataFrame) -> pd.DataFrame:
@@ -116,8 +114,7 @@ def start_sites(table: pd.DataFrame) -> pd.DataFrame:
         odd = listed(odd_sites, most=3)
         msg = f"Start sites must be whole numbers (positions from 1), not {odd}."
         raise ValueError(msg)
-    chrom = table["chrom"].astype(object)
-    chrom = chrom.where(chrom.notna() & tss.notna(), "").map(as_contig)
+    chrom = as_contigs(table["chrom"]).where(tss.notna(), "")
     return pd.DataFrame({"chrom": chrom, "tss": tss.fillna(0).astype(np.int64), "strand": strand})
 
 
@@ -172,7 +169,7 @@ def from_columns(var: pd.DataFrame, key: str = "window") -> pd.DataFrame:
         raise missing(column, "adata.var", var, hint=hint)
     frame = var[[f"{key}_{c}" for c in COLUMNS]].copy()
     frame.columns = list(COLUMNS)
-    frame["chrom"] = frame["chrom"].astype(str)
+    frame["chrom"] = as_contigs(frame["chrom"])
     frame["strand"] = strands_of(frame["strand"])
     return frame[frame["end"].to_numpy() > frame["start"].to_numpy()]
 
@@ -201,8 +198,10 @@ def as_windows(frame: pd.DataFrame) -> list[Window]:
             )  # fmt: skip
     strand = strands_of(frame["strand"]) if "strand" in frame else ["+"] * len(frame)
     out = [
-        Window(as_contig(c), as_position(s, what="start"), as_position(e, what="end"), d)
-        for c, s, e, d in zip(frame["chrom"], frame["start"], frame["end"], strand, strict=True)
+        Window(c, as_position(s, what="start"), as_position(e, what="end"), d)
+        for c, s, e, d in zip(
+            as_contigs(frame["chrom"]), frame["start"], frame["end"], strand, strict=True
+        )
     ]
     for window in out:
         if window.end <= window.start:

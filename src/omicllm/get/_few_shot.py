@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 SCORES = ("accuracy", "auc", "f1_macro", "mcc")
+#: Lowest and highest value of a score.
+_SCALES = {"mcc": (-1.0, 1.0), "gain": (-1.0, 1.0)}
 
 
 @docs.fill()
@@ -34,7 +36,9 @@ def few_shot_df(
     summary
         One row per model and number of shots, with means and intervals over draws.
     level
-        Level of the intervals (Student's t over draws).
+        Level of the intervals (Student's t over draws; they end at the ends of the scale of a
+        score). NaN where draws cannot tell: a single draw, or all of them alike, as when every
+        sequence of a class is drawn.
     key
         Root of the results, as given with ``key_added=``.
     {mod}
@@ -67,20 +71,26 @@ def few_shot_df(
                 "n_draws": len(own),
             }  # fmt: skip
             for score in SCORES:
-                mean, sd, low, high = _interval(own[score].to_numpy(), level)
+                mean, sd, low, high = _interval(own[score].to_numpy(), level, score)
                 row |= {score: mean, f"{score}_sd": sd, f"{score}_low": low, f"{score}_high": high}
-            mean, _, low, high = _interval((wide[model] - wide[plain]).to_numpy(), level)
+            mean, _, low, high = _interval((wide[model] - wide[plain]).to_numpy(), level, "gain")
             rows.append(row | {"gain": mean, "gain_low": low, "gain_high": high})
     return pd.DataFrame(rows)
 
 
-def _interval(values: np.ndarray, level: float) -> tuple[float, float, float, float]:
-    """Mean, standard deviation and interval of the mean; NaN spread from one value."""
+def _interval(values: np.ndarray, level: float, score: str) -> tuple[float, float, float, float]:
+    """Mean, standard deviation and interval of the mean, within the scale of the score.
+
+    One draw has no spread; draws that are all alike (to rounding) say nothing about the mean's.
+    """
     from scipy.stats import t
 
     n, mean = len(values), float(np.mean(values))
     if n < 2:
         return mean, float("nan"), float("nan"), float("nan")
     sd = float(np.std(values, ddof=1))
+    if not sd > 1e-12:
+        return mean, sd, float("nan"), float("nan")
     half = float(t.ppf((1 + level) / 2, n - 1)) * sd / np.sqrt(n)
-    return mean, sd, mean - half, mean + half
+    lowest, highest = _SCALES.get(score, (0.0, 1.0))
+    return mean, sd, max(mean - half, lowest), min(mean + half, highest)

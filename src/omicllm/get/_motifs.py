@@ -34,8 +34,8 @@ def motifs_df(
 
     Returns
     -------
-    DataFrame with the columns that :func:`omicllm.tl.motifs` lists. ``p`` and ``q`` stand beside
-    ``pval`` and ``qval`` for short.
+    DataFrame with the columns that :func:`omicllm.tl.motifs` lists; ``pval`` and ``qval`` are
+    called ``p`` and ``q``.
 
     Raises
     ------
@@ -46,5 +46,5 @@ def motifs_df(
     name = "table" if table == "motifs" else table
     frame = table_of(adata, key, name, "motifs(adata)", mod)
     if table == "motifs":
-        frame["p"], frame["q"] = frame["pval"], frame["qval"]
+        frame = frame.rename(columns={"pval": "p", "qval": "q"})
     return frame

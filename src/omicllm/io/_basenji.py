@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from omicllm._core import checks
+from omicllm._core.text_files import read_json, read_table, to_numbers, typed
 from omicllm.genome import tokens as nucleotides
 from omicllm.genome.fasta import Genome, fetch_padded
 from omicllm.genome.tfrecord import read_records
@@ -16,6 +16,7 @@ from omicllm.genome.tfrecord import read_records
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from anndata import AnnData
 
 _SPLITS = {"train": "train", "val": "valid", "test": "test"}
@@ -74,7 +75,6 @@ def read_basenji(
         ``sequences.bed`` lists; an unknown split; `length` shorter than the records.
     """
     import anndata
-    import pandas as pd
 
     checks.one_of("split", split, _SPLITS)
     folder = Path(path)
@@ -82,13 +82,10 @@ def read_basenji(
         if not (folder / name).exists():
             msg = f"There is no {name} in {folder}."
             raise FileNotFoundError(msg)
-    sizes = json.loads((folder / "statistics.json").read_text())
-    own, n_bins, n_targets = (int(sizes[k]) for k in ("seq_length", "target_length", "num_targets"))
-    table = pd.read_csv(folder / "targets.txt", sep="\t", index_col=0)
-    bed = pd.read_csv(
-        folder / "sequences.bed", sep="\t", header=None, usecols=range(4),
-        names=["chrom", "start", "end", "split"], dtype={"chrom": str},
-    )  # fmt: skip
+    sizes = _sizes(folder / "statistics.json")
+    own, n_bins, n_targets = sizes["seq_length"], sizes["target_length"], sizes["num_targets"]
+    table = _targets(folder / "targets.txt", n_targets)
+    bed = _places(folder / "sequences.bed")
     bed = bed[bed["split"] == _SPLITS[split]].reset_index(drop=True)
     if n is not None:
         bed = bed.iloc[: checks.whole_number("n", n)]
@@ -101,9 +98,11 @@ def read_basenji(
     if len(kept) and not 0 <= kept.min() <= kept.max() < n_targets:
         msg = f"targets must lie between 0 and {n_targets - 1}."
         raise ValueError(msg)
+    files = _files(folder / "tfrecords", _SPLITS[split])
+    _enough(files, len(bed), 2 * n_bins * n_targets + 4 * own, folder / "statistics.json")
     tracks = np.zeros((len(bed), n_bins, len(kept)), dtype=np.float16)
     sequences: list[str] = []
-    for file in _files(folder / "tfrecords", _SPLITS[split]):
+    for file in files:
         if len(sequences) == len(bed):
             break
         for record in read_records(file):
@@ -136,6 +135,66 @@ def read_basenji(
     adata = anndata.AnnData(X, obs=obs, var=var)
     adata.obsm["tracks"] = tracks
     return adata
+
+
+def _sizes(path: Path) -> dict[str, int]:
+    """Lengths and numbers that ``statistics.json`` gives, as whole numbers from 1."""
+    content = read_json(path, what="statistics of a Basenji data set")
+    names = ("seq_length", "target_length", "num_targets", "pool_width")
+    lacking = [n for n in names[:3] if not isinstance(content, dict) or n not in content]
+    if lacking:
+        msg = f"{path} lacks {checks.listed(lacking)}: is it that of a Basenji data set?"
+        raise ValueError(msg)
+    found = {n: content[n] for n in names if n in content}
+    for name, value in found.items():
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not 1 <= value < 2**40
+            or value % 1
+        ):
+            msg = f"{path}: {name} must be a whole number from 1, not {value!r}."
+            raise ValueError(msg)
+    return {n: int(v) for n, v in found.items()}
+
+
+def _targets(path: Path, n_targets: int) -> pd.DataFrame:
+    """The tracks: one row each, named by the first column."""
+    table = read_table(path, what="list of targets", separator="\t")
+    if len(table) != n_targets:
+        msg = f"{path} lists {len(table)} targets, but statistics.json says {n_targets}."
+        raise ValueError(msg)
+    first = table.columns[0]
+    rest = table.drop(columns=first).apply(typed)
+    return rest.set_axis(table[first].to_numpy(dtype=object))
+
+
+def _places(path: Path) -> pd.DataFrame:
+    """Intervals of the sequences and the split of each."""
+    bed = read_table(
+        path, what="list of sequences", separator="\t", names=["chrom", "start", "end", "split"]
+    )
+    for column in ("start", "end"):
+        values = to_numbers(bed[column], path=path, column=column)
+        if values.isna().any() or (values % 1 != 0).any() or (values < 0).any():
+            msg = f"{path}: the column of the {column} must hold whole numbers from 0."
+            raise ValueError(msg)
+        bed[column] = values.astype(np.int64)
+    return bed.reset_index(drop=True)
+
+
+def _enough(files: list[Path], n: int, n_bytes: int, path: Path) -> None:
+    """Refuse sizes that the records cannot have, before memory is taken for them.
+
+    Records are packed at most about 1,030 times (the limit of zlib).
+    """
+    held = sum(f.stat().st_size for f in files)
+    if n * n_bytes > 1100 * held:
+        msg = (
+            f"{path} gives {n_bytes:,} bytes for each of {n:,} sequences, but the {len(files)} "
+            f"file(s) of records have only {held:,} bytes: one of them is wrong or incomplete."
+        )
+        raise ValueError(msg)
 
 
 def _files(folder: Path, split: str) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import pandas as pd
 
 from omicllm._core import checks, results
 from omicllm._core.log import logger
+from omicllm._core.text_files import read_json, read_table, row_names
 from omicllm.stats import scaling, splits
 
 if TYPE_CHECKING:
@@ -208,14 +208,12 @@ def _parts(folder: Path, variant: str | None) -> dict[str, tuple[Path, Path]]:
 
 def _table(file: Path) -> pd.DataFrame:
     """Values of a table, rows named by its first column."""
-    frame = pd.read_csv(file, index_col=0)
-    frame.index = frame.index.astype(str)
-    frame.columns = frame.columns.astype(str)
-    text = [c for c in frame if frame[c].dtype.kind not in "fiub"]
-    if text:
-        msg = f"{file.name}: {checks.listed(text, most=3)} hold values that are not numbers."
+    frame = read_table(file, what="table of a cohort", numbers=lambda header: header[1:])
+    if frame.empty or frame.shape[1] < 2:
+        msg = f"{file} must hold row names, columns of values and at least one row."
         raise ValueError(msg)
-    return frame.astype(np.float64)
+    names = row_names(frame.iloc[:, 0], path=file, what="row", unique=False)
+    return frame.iloc[:, 1:].set_axis(pd.Index(names)).astype(np.float64)
 
 
 def _same_columns(columns: pd.Index, other: pd.Index, file: Path) -> None:
@@ -223,7 +221,7 @@ def _same_columns(columns: pd.Index, other: pd.Index, file: Path) -> None:
     extra = other.difference(columns)
     if len(missing) or len(extra):
         msg = (
-            f"{file.name} has other columns than the first table: it lacks "
+            f"{file} has other columns than the first table: it lacks "
             f"{checks.listed(missing, most=3)} and adds {checks.listed(extra, most=3)}."
         )
         raise ValueError(msg)
@@ -231,18 +229,18 @@ def _same_columns(columns: pd.Index, other: pd.Index, file: Path) -> None:
 
 def _obs(part: str, index: pd.Index, file: Path) -> pd.DataFrame:
     """Label, part and origin of the rows of one table."""
-    frame = pd.read_csv(file, index_col=0, dtype=str, keep_default_na=False)
-    named = frame.shape[1] > 0
-    if not named:  # a single column: labels in the order of the table
-        frame = pd.read_csv(file, dtype=str, keep_default_na=False)
+    frame = read_table(file, what="table of labels")
+    named = frame.shape[1] > 1
+    if named:  # else a single column: labels in the order of the table
+        frame = frame.iloc[:, 1:].set_axis(pd.Index(frame.iloc[:, 0].to_numpy(dtype=object)))
     if frame.shape[1] > 1:
         frame = frame[[c for c in frame if c.lower() in _LABELS]]
     if frame.shape[1] != 1:
-        msg = f"{file.name} must hold row names and one column of labels."
+        msg = f"{file} must hold row names and one column of labels."
         raise ValueError(msg)
     labels = frame.iloc[:, 0]
     if len(labels) != len(index):
-        msg = f"{file.name} holds {len(labels)} labels for {len(index)} rows of {part!r}."
+        msg = f"{file} holds {len(labels)} labels for {len(index)} rows of {part!r}."
         raise ValueError(msg)
     names = labels.index.astype(str)
     numbered = list(names) == [str(i) for i in range(len(names))]
@@ -251,7 +249,7 @@ def _obs(part: str, index: pd.Index, file: Path) -> pd.DataFrame:
             labels = labels.set_axis(names).loc[index]
         elif not numbered:
             lacking = len(set(index) - set(names))
-            msg = f"{file.name} names other rows than its table: {lacking} rows have no label."
+            msg = f"{file} names other rows than its table: {lacking} rows have no label."
             raise ValueError(msg)
     words = set(part.lower().split("_"))
     drawn = np.zeros(len(index), dtype=bool)
@@ -268,9 +266,9 @@ def _label_map(folder: Path) -> tuple[list[str], list[str]]:
         file = folder.parent / "label_map.json"
     if not file.exists():
         return [], []
-    content = json.loads(file.read_text())
+    content = read_json(file, what="map of labels")
     if not isinstance(content, dict):
-        msg = f"{file.name} must be an object of class name -> token."
+        msg = f"{file} must be an object of class name -> token."
         raise ValueError(msg)
     pairs = [(str(k), str(v)) for k, v in content.items()]
     return [k for k, _ in pairs], [v for _, v in pairs]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,9 @@ import numpy as np
 
 from omicllm._core import checks
 from omicllm._core.log import logger
+from omicllm._core.text_files import MISSING, read_table, row_names, to_numbers, typed
 from omicllm.genome.fasta import Genome, fetch_padded
+from omicllm.genome.places import as_contigs
 from omicllm.genome.windows import strands_of
 
 if TYPE_CHECKING:
@@ -67,59 +68,95 @@ def read_expression(path: str | Path) -> AnnData:
     import anndata
     import pandas as pd
 
-    frame = _table(path)
-    name = Path(path).name
-    lower = {c: c.lstrip("#").lower() for c in frame.columns}
-    ids = [c for c in frame.columns if lower[c] in _IDS]
-    bed = {"chr", "start", "end"} <= set(lower.values())
-    if not ids or not (bed or {"chr", "coord"} <= set(lower.values())):
-        msg = (
-            f"{name} is no expression table: expected '#Chr start end TargetID' (BED) or "
-            f"'TargetID Gene_Symbol Chr Coord', found {checks.listed(frame.columns, most=6)}."
-        )
+    header = _Header(path)
+    frame = read_table(path, what="expression table", numbers=header.numbers)
+    if not header.people:
+        msg = f"{path} has no columns with people's values."
         raise ValueError(msg)
-    last = max(i for i, c in enumerate(frame.columns) if c in ids or lower[c] in _GENE_COLUMNS)
-    rest = [str(c) for c in frame.columns[last + 1 :]]
-    about = [c for c in rest if _ANNOTATION.fullmatch(c)]
-    people = [c for c in rest if c not in about]
-    if not people:
-        msg = f"{name} has no columns with people's values."
+    if frame.empty:
+        msg = f"{path} holds a header and no gene."
         raise ValueError(msg)
-    genes = pd.Index(frame[ids[0]].astype(str))
-    for what, index in (("gene", genes), ("person", pd.Index(people))):
-        if index.has_duplicates:
-            twice = index[index.duplicated()].unique()
-            msg = f"{name} holds a {what} more than once ({checks.listed(twice, most=5)})."
+    logger.info("read %d rows of %s", len(frame), Path(path).name)
+    genes = row_names(frame[header.gene], path=path, what="gene")
+    var = pd.DataFrame(index=pd.Index(genes))
+    for column, ours in header.about_genes.items():
+        var[ours] = frame[column].to_numpy()
+    _add_places(var, bed=header.bed)
+    for column in header.annotation:
+        named = re.search(r"name|id$|rsid", column, re.IGNORECASE)
+        values = frame[column] if named else typed(frame[column])
+        var[column] = values.to_numpy()
+    X = frame[header.people].to_numpy(dtype=np.float32).T
+    return anndata.AnnData(np.ascontiguousarray(X), obs=_people(header.people), var=var)
+
+
+class _Header:
+    """Which columns of an expression table are what, found out while it is read."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+        self.gene = ""
+        self.bed = False
+        self.about_genes: dict[str, str] = {}
+        self.annotation: list[str] = []
+        self.people: list[str] = []
+
+    def numbers(self, columns: list[str]) -> list[str]:
+        """Sort the columns out; those that hold numbers are returned.
+
+        Raises
+        ------
+        ValueError
+            A header of no known layout.
+        """
+        first = "TargetID" if columns and not columns[0] else ""
+        lower = {c: (c or first).lstrip("#").lower() for c in columns}
+        ids = [c for c in columns if lower[c] in _IDS]
+        self.bed = {"chr", "start", "end"} <= set(lower.values())
+        if not ids or not (self.bed or {"chr", "coord"} <= set(lower.values())):
+            msg = (
+                f"{self.path} is no expression table: expected '#Chr start end TargetID' (BED) or "
+                f"'TargetID Gene_Symbol Chr Coord', found {checks.listed(columns, most=6)}."
+            )
             raise ValueError(msg)
-    values = frame[people].apply(pd.to_numeric, errors="coerce")
-    wrong = (values.isna() & frame[people].notna()).any()
-    if wrong.any():
-        columns = list(values.columns[wrong])
-        msg = f"{name} holds values that are no numbers (columns {checks.listed(columns, most=3)})."
-        raise ValueError(msg)
-    var = pd.DataFrame(index=genes)
-    for column in frame.columns[: last + 1]:
-        if lower[column] in _GENE_COLUMNS:
-            var[_GENE_COLUMNS[lower[column]]] = frame[column].to_numpy()
-    var["chrom"] = var["chrom"].astype(str)
+        self.gene = ids[0]
+        known = [i for i, c in enumerate(columns) if c in ids or lower[c] in _GENE_COLUMNS]
+        self.about_genes = {
+            c: _GENE_COLUMNS[lower[c]]
+            for c in columns[: known[-1] + 1]
+            if lower[c] in _GENE_COLUMNS
+        }
+        rest = [c for c in columns[known[-1] + 1 :] if c]
+        self.annotation = [c for c in rest if _ANNOTATION.fullmatch(c)]
+        self.people = [c for c in rest if c not in self.annotation]
+        places = [c for c, ours in self.about_genes.items() if ours in ("tss", "start", "end")]
+        return [*self.people, *places]
+
+
+def _add_places(var: pd.DataFrame, *, bed: bool) -> None:
+    """Contig and start site; genes without a place have an empty contig and no start site."""
     if bed:
         minus = np.zeros(len(var), dtype=bool)
         if "strand" in var:
             minus = (strands_of(var["strand"]) == "-").to_numpy()
         var["tss"] = np.where(minus, var["end"], var["start"] + 1)
-        var = var.drop(columns=["start", "end"])
-    for column in about:
-        var[column] = frame[column].to_numpy()
-    obs = _people(people)
-    X = values.to_numpy(dtype=np.float32).T
-    return anndata.AnnData(np.ascontiguousarray(X), obs=obs, var=var)
+        var.drop(columns=["start", "end"], inplace=True)
+    chrom = as_contigs(var["chrom"])
+    var["chrom"] = chrom.where(~(var["tss"].isna() & chrom.isin(MISSING)), "")
+    if var["tss"].notna().all() and (var["tss"] % 1 == 0).all():
+        var["tss"] = var["tss"].astype(np.int64)
+
+
+#: Name of an assay of Geuvadis behind the person's: centre, protocol, date, lane.
+_ASSAY = re.compile(r"(?P<person>[^.]+)(?:\.\d+)?\.M[A-Z]?_\d{6}_\d+")
 
 
 def _people(columns: Sequence[str]) -> pd.DataFrame:
-    """Rows of obs: the person before the first dot of an assay's name, where that is unique."""
+    """Rows of obs: the person in the name of a Geuvadis assay, where that is unique."""
     import pandas as pd
 
-    person = [c.split(".")[0] for c in columns]
+    found = [_ASSAY.fullmatch(c) for c in columns]
+    person = [m["person"] if m else c for m, c in zip(found, columns, strict=True)]
     if person == list(columns):
         return pd.DataFrame(index=person)
     if len(set(person)) < len(person):
@@ -178,22 +215,24 @@ def read_mpra(
     import pandas as pd
 
     if isinstance(paths, (str, Path)):
-        frame = _table(paths)
-        cell = _column(frame, ("cell_type", "celltype", "cell"), Path(paths).name, "cell type")
-        parts = {str(c): [part] for c, part in frame.groupby(cell, sort=False)}
+        frame = _mpra_table(paths)
+        cell = _column(frame, ("cell_type", "celltype", "cell"), str(paths), "cell type")
+        row_names(frame[cell], path=paths, what="cell type", unique=False)
+        parts = {str(c): [(paths, part)] for c, part in frame.groupby(cell, sort=False)}
     else:
         parts = {}
         for cell, files in paths.items():
             several = [files] if isinstance(files, (str, Path)) else files
-            parts[str(cell)] = [_table(file) for file in several]
+            parts[str(cell)] = [(file, _mpra_table(file)) for file in several]
     columns = {}
     for cell, tables in parts.items():
-        skews = [_skew(table, f"the file(s) of {cell}") for table in tables]
+        skews = [_skew(table, file, cell) for file, table in tables]
         together = pd.concat(skews).dropna()
         columns[cell] = together.groupby(level=0, sort=False).mean()
     frame = pd.concat(columns, axis=1, sort=False)
     if frame.empty:
-        msg = "No variant of these files has a log2 skew."
+        files = paths if isinstance(paths, (str, Path)) else list(paths.values())
+        msg = f"No variant of {files} has a log2 skew."
         raise ValueError(msg)
     skew = frame.to_numpy(dtype=np.float64)
     X = skew
@@ -212,22 +251,45 @@ def read_mpra(
     return out
 
 
-def _skew(frame: pd.DataFrame, where: str) -> pd.Series:
-    """Skew by variant, named ``chrom:pos:ref:alt``."""
+def _mpra_table(path: str | Path) -> pd.DataFrame:
+    return read_table(path, what="table of an MPRA")
+
+
+def _skew(frame: pd.DataFrame, path: str | Path, cell: str) -> pd.Series:
+    """Skew by variant, named ``chrom:pos:ref:alt`` with alleles in upper case."""
     import pandas as pd
 
+    where = f"the file(s) of {cell} ({path})"
     skew = _column(frame, ("log2skew", "logskew", "log2_skew", "skew"), where, "log2 skew")
     lower = {c.lower().lstrip("#"): c for c in frame.columns}
     parts = []
-    for names in (("chrom", "chr"), ("pos", "snp_pos", "position"), ("ref", "ref_allele"),
-                  ("alt", "alt_allele")):  # fmt: skip
+    for names in (
+        ("chrom", "chr"),
+        ("pos", "snp_pos", "position"),
+        ("ref", "ref_allele"),
+        ("alt", "alt_allele"),
+    ):
         parts += [lower[n] for n in names if n in lower][:1]
     if len(parts) == 4:
-        name = frame[parts].astype(str).agg(":".join, axis=1)
+        chrom = as_contigs(frame[parts[0]])
+        alleles = frame[parts[2:]].apply(lambda column: column.str.strip().str.upper())
+        name = chrom + ":" + frame[parts[1]].str.strip() + ":" + alleles.agg(":".join, axis=1)
     else:
         column = _column(frame, ("snp", "variant", "variant_id", "id"), where, "variant")
-        name = frame[column].astype(str).str.replace("_", ":").str.replace("-", ":")
-    return pd.Series(pd.to_numeric(frame[skew], errors="coerce").to_numpy(), index=name.to_numpy())
+        row_names(frame[column], path=path, what="variant", unique=False)
+        name = frame[column].str.replace("_", ":").str.replace("-", ":").map(_upper_alleles)
+    values = to_numbers(frame[skew], path=path, column=skew)
+    endless = np.flatnonzero(np.isinf(values.to_numpy()))
+    if len(endless):
+        line, found = frame.index[endless[0]], frame[skew].iloc[endless[0]]
+        msg = f"{path}, line {line}, column {skew!r}: {found!r} is infinite."
+        raise ValueError(msg)
+    return pd.Series(values.to_numpy(), index=name.to_numpy(dtype=object))
+
+
+def _upper_alleles(name: str) -> str:
+    fields = name.split(":")
+    return ":".join([*fields[:2], *(f.upper() for f in fields[2:4]), *fields[4:]])
 
 
 def _alleles(name: str) -> dict[str, Any]:
@@ -249,7 +311,8 @@ def _on_reporter(obs: pd.DataFrame, genome: Genome, length: int) -> tuple[list[s
         obs.index, obs["chrom"], obs["pos"], obs["ref"], obs["alt"], strict=True
     ):
         start, end = pos - 1, pos - 1 + len(ref)
-        if fetch_padded(genome, chrom, start, end) != ref.upper():
+        within = start >= 0 and end <= genome.lengths[genome.contig(chrom)]
+        if not within or fetch_padded(genome, chrom, start, end) != ref.upper():
             other.append(name)
             continue
         for sequences, allele in zip(out, (ref.upper(), alt.upper()), strict=True):
@@ -276,31 +339,3 @@ def _column(frame: pd.DataFrame, names: Sequence[str], where: str, what: str) ->
             return lower[name]
     hint = f"The {what} is looked for under {checks.listed(names)}."
     raise checks.missing(names[0], f"the columns of {where}", frame.columns, hint=hint)
-
-
-def _table(path: str | Path) -> pd.DataFrame:
-    """A table of either separator, packed or not."""
-    import pandas as pd
-
-    path = Path(path)
-    if not path.is_file():
-        msg = f"There is no file {path}."
-        raise FileNotFoundError(msg)
-    try:
-        with path.open("rb") as raw:
-            packed = raw.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rt") if packed else path.open() as file:
-            header = file.readline()
-            if not header.strip():
-                msg = f"{path} is empty."
-                raise ValueError(msg)
-            separator = "\t" if "\t" in header else ","
-            file.seek(0)
-            frame = pd.read_csv(file, sep=separator, low_memory=False)
-    except (EOFError, gzip.BadGzipFile) as error:
-        msg = f"{path} is truncated or damaged ({error})."
-        raise ValueError(msg) from error
-    if str(frame.columns[0]).startswith("Unnamed"):
-        frame = frame.rename(columns={frame.columns[0]: "TargetID"})
-    logger.info("read %d rows of %s", len(frame), path.name)
-    return frame

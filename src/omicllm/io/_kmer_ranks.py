@@ -9,6 +9,7 @@ import numpy as np
 
 from omicllm._core import checks
 from omicllm._core.files import whole_file
+from omicllm._core.text_files import read_table, to_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,22 +44,38 @@ def read_kmer_ranks(path: str | Path) -> pd.Series:
     """
     import pandas as pd
 
-    path = Path(path)
-    # The word "NA" does not occur among k-mers of A, C, G and T; others must not become NaN.
-    frame = pd.read_csv(path, keep_default_na=False)
+    frame = read_table(path, what="ranking of k-mers")
     word = _column(frame, (_WORD, "kmer"), path)
     rank = _column(frame, (_RANK, "rank"), path)
-    words = frame[word].astype(str)
+    words = frame[word]
     odd = [w for w in words if not w or set(w) - set("ACGT")]
+    if frame.empty:
+        msg = f"{path} holds a header and no k-mer."
+        raise ValueError(msg)
     if odd or words.str.len().nunique() != 1 or words.duplicated().any():
         what = checks.listed(odd, most=3) if odd else "words of several lengths, or some twice"
-        msg = f"{path.name} must hold k-mers of one length, each once, but holds {what}."
+        msg = f"{path} must hold k-mers of one length, each once, but holds {what}."
         raise ValueError(msg)
-    values = pd.to_numeric(frame[rank], errors="coerce").to_numpy(dtype=np.float64)
-    if not np.isfinite(values).all() or (values != np.rint(values)).any() or values.min() < 1:
-        msg = f"{path.name}: the column {rank!r} must hold whole numbers from 1."
+    values = to_numbers(frame[rank], path=path, column=rank).to_numpy()
+    most = 4 ** len(words.iloc[0])  # no more words than these are ranked
+    wrong = ~((values >= 1) & (values <= most) & (values == np.rint(values)))
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        msg = (
+            f"{path}, line {frame.index[first]}: the column {rank!r} must hold whole numbers from "
+            f"1 to {most} (all words of that length), not {frame[rank].iloc[first]!r}."
+        )
         raise ValueError(msg)
-    return pd.Series(values.astype(np.int64), index=pd.Index(words, name="kmer"), name="rank")
+    if len(np.unique(values)) < len(values):
+        repeated = pd.Series(values)[pd.Series(values).duplicated()].astype(np.int64).unique()
+        msg = (
+            f"{path}: several k-mers have the same {rank!r} ({checks.listed(repeated, most=3)}), "
+            "but ranks say which comes first: give each its own."
+        )
+        raise ValueError(msg)
+    return pd.Series(
+        values.astype(np.int64), index=pd.Index(words.to_numpy(), name="kmer"), name="rank"
+    )
 
 
 def write_kmer_ranks(
@@ -118,8 +135,8 @@ def write_kmer_ranks(
         frame.sort_values(_RANK, kind="stable")[order].to_csv(file, index=False)
 
 
-def _column(frame: pd.DataFrame, names: tuple[str, ...], path: Path) -> str:
+def _column(frame: pd.DataFrame, names: tuple[str, ...], path: str | Path) -> str:
     for name in names:
         if name in frame:
             return name
-    raise checks.missing(names[0], f"the columns of {path.name}", frame.columns)
+    raise checks.missing(names[0], f"the columns of {path}", frame.columns)

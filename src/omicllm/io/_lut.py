@@ -13,6 +13,7 @@ import numpy as np
 from omicllm._core import checks
 from omicllm._core.files import whole_file
 from omicllm._core.log import logger
+from omicllm._core.text_files import read_json
 from omicllm.codec.lookup_table import KEY_TYPES, LookupTable
 from omicllm.codec.parameters import Parameters
 
@@ -21,6 +22,8 @@ _READ = {"int": int, "float": float, "str": str}
 #: The name of the published table: patch size, largest value (digits joined by dots), mu.
 _GRAMMAR = re.compile(r"p(\d+)cm(\d+)mu(\d+)$")
 _SUFFIX = ".parameters.json"
+#: Counts and levels are kept in 64 bits.
+_MOST = 2**63
 
 
 def read_lut(
@@ -88,8 +91,11 @@ def read_lut(
     try:
         levels = [_READ[key_type](k) for k in mapping]
     except ValueError as error:
-        msg = f"{path.name}: a value of the mapping is not of key type {key_type!r} ({error})."
+        msg = f"{path}: a value of the mapping is not of key type {key_type!r} ({error})."
         raise ValueError(msg) from error
+    if found != "text" and not all(abs(k) < _MOST for k in levels):
+        msg = f"{path}: the mapping has a value that is not finite or too large (under {_MOST})."
+        raise ValueError(msg)
     if found == "series" and levels and "bits" not in {*kept, *parameters}:
         kept["bits"] = max(8, int(max(abs(k) for k in levels) - 1).bit_length())
     chosen = {**kept, **parameters, "method": found}
@@ -143,11 +149,7 @@ def _beside(path: Path) -> Path:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_twice)
-    except json.JSONDecodeError as error:
-        msg = f"{path} is not JSON ({error})."
-        raise ValueError(msg) from error
+    content = read_json(path, what="lookup table", object_pairs_hook=_no_twice)
     if not isinstance(content, dict) or not {"mapping", "key_type"} <= set(content):
         msg = f"{path} is no lookup table: it lacks 'mapping' or 'key_type'."
         raise ValueError(msg)
@@ -159,10 +161,10 @@ def _content(path: Path) -> dict[str, Any]:
         raise ValueError(msg)
     mapping = content["mapping"]
     whole = isinstance(mapping, dict) and all(
-        isinstance(c, int) and not isinstance(c, bool) and c >= 0 for c in mapping.values()
+        isinstance(c, int) and not isinstance(c, bool) and 0 <= c < _MOST for c in mapping.values()
     )
     if not whole:
-        msg = f"{path}: 'mapping' must give a whole number of at least 0 for each value."
+        msg = f"{path}: 'mapping' must give a whole number of at least 0 (under 2**63) for each."
         raise ValueError(msg)
     return content
 
@@ -178,7 +180,11 @@ def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _kept(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     beside = _beside(path)
     if beside.exists():
-        return dict(json.loads(beside.read_text(encoding="utf-8")))
+        kept = read_json(beside, what="file of parameters")
+        if not isinstance(kept, dict):
+            msg = f"{beside} is no file of parameters: it must be a JSON object."
+            raise ValueError(msg)
+        return kept
     params = content.get("params")
     return dict(params) if isinstance(params, dict) else {}
 

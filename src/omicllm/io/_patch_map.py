@@ -32,7 +32,9 @@ def read_patch_map(
     csv
         The table, separated by commas or tabs, plain or packed.
     root
-        Folder of relative paths; by default that of the table.
+        Folder of relative paths; by default that of the table. Paths of the table are followed
+        wherever they lead, also absolute ones and those with ``..``; what is there is only ever
+        read as an image.
     as_anndata
         Return an AnnData without genes (n x 0), for sections that have no counts.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from omicllm._core import checks
 from omicllm._core.log import logger
+from omicllm._core.text_files import existing_file, lines, read_table, typed
 from omicllm.genome.kmers import base_codes
 
 if TYPE_CHECKING:
@@ -65,9 +65,12 @@ def read_sequences(
     ``obs["sequence"]`` : str
         The sequence, of A, C, G, T and N.
     ``obs["label"]``
-        The label, where the file has one: numbers that are whole stay so, missing ones are NaN.
+        The label, where the file has one: whole numbers where all are (Int64 if some are missing),
+        other numbers as float64, and else the text as it is written (``01`` and ``NA`` are text).
+        Empty cells are missing.
     ``obs[...]``
-        Other columns of a table as they are (``split``, for one); ``description`` of a FASTA;
+        Other columns of a table (``split``, for one), read as labels are; ``description`` of a
+        FASTA;
         ``chrom``, ``start``, ``end``, ``name``, ``score``, ``strand`` of a BED.
 
     Raises
@@ -84,10 +87,7 @@ def read_sequences(
     --------
     >>> adata = ol.io.read_sequences("promoters.tsv.gz")  # doctest: +SKIP
     """
-    path = Path(path)
-    if not path.exists():
-        msg = f"There is no file {path}."
-        raise FileNotFoundError(msg)
+    path = existing_file(path)
     kind, separator = _kind(path, format)
     if genome is not None and kind != "bed":
         msg = f"genome= goes with a BED, and {path.name} was taken as {kind}: pass format='bed'."
@@ -101,7 +101,7 @@ def read_sequences(
     if not len(obs):
         msg = f"{path} holds no sequence."
         raise ValueError(msg)
-    obs["sequence"] = _cleaned(obs, lower, other)
+    obs["sequence"] = _cleaned(obs, lower, other, path)
     import anndata
 
     out = anndata.AnnData(obs=obs)
@@ -128,31 +128,23 @@ def _kind(path: Path, format: str | None) -> tuple[str, str]:
     return ("tsv" if by_name == "csv" else by_name), separator
 
 
-def _lines(path: Path) -> Any:
-    with path.open("rb") as handle:
-        packed = handle.read(2) == b"\x1f\x8b"
-    opened = gzip.open if packed else open
-    return opened(path, "rt", encoding="utf-8")
-
-
 def _fasta(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     names, descriptions = [], []
     sequences: list[list[str]] = []
-    with _lines(path) as handle:
-        for line in handle:
-            text = line.strip()
-            if text.startswith(">"):
-                name, _, description = text[1:].strip().partition(" ")
-                names.append(name)
-                descriptions.append(description)
-                sequences.append([])
-            elif text and not sequences:
-                msg = f"{path} is no FASTA: it does not start with '>'."
-                raise ValueError(msg)
-            elif text:
-                sequences[-1].append(text)
+    for _, line in lines(path, what="FASTA"):
+        text = line.strip()
+        if text.startswith(">"):
+            name, _, description = text[1:].strip().partition(" ")
+            names.append(name)
+            descriptions.append(description)
+            sequences.append([])
+        elif text and not sequences:
+            msg = f"{path} is no FASTA: it does not start with '>'."
+            raise ValueError(msg)
+        elif text:
+            sequences[-1].append(text)
     joined = ["".join(s) for s in sequences]
     obs = pd.DataFrame({"sequence": joined}, index=_unique(names, path), dtype=object)
     if any(descriptions):
@@ -184,38 +176,45 @@ def _table(
 ) -> pd.DataFrame:
     import pandas as pd
 
-    frame = pd.read_csv(path, sep=separator, dtype={sequence_column: str})
+    frame = read_table(path, what="table of sequences", separator=separator)
+    frame = frame.rename(columns={"": "name"} if "name" not in frame else {})
     if sequence_column not in frame:
         raise checks.missing(
             sequence_column,
-            f"the columns of {path.name}",
+            f"the columns of {path}",
             frame.columns,
             hint="Name the column with sequence_column=.",
         )
     frame = frame.rename(columns={sequence_column: "sequence", label_column: "label"})
-    absent = np.flatnonzero(frame["sequence"].isna())
-    if len(absent):
-        msg = f"{path.name} lacks a sequence in {len(absent)} rows (first: row {absent[0]})."
-        raise ValueError(msg)
     words = frame["sequence"].str.strip()
+    absent = words.index[words == ""]
+    if len(absent):
+        msg = f"{path} lacks a sequence in {len(absent)} rows (first: line {absent[0]})."
+        raise ValueError(msg)
     if kind == "dnabert" or words.str.contains(" ", regex=False).any():
-        words = pd.Series([_joined(w, i) for i, w in enumerate(words)], dtype=object)
+        words = pd.Series(
+            [_joined(w, i, f"{path}, line {at}") for i, (at, w) in enumerate(words.items())],
+            index=words.index,
+        )
     frame["sequence"] = words.astype(object)
+    for column in frame.columns.drop("sequence"):
+        frame[column] = typed(frame[column])
     if "label" in frame and frame["label"].isna().any():
         logger.warning("%s: %d rows have no label", path.name, int(frame["label"].isna().sum()))
-    frame.index = frame.index.astype(str)
+    frame.index = pd.RangeIndex(len(frame)).astype(str)
     front = [c for c in ("sequence", "label") if c in frame]
     return frame[[*front, *(c for c in frame.columns if c not in front)]]
 
 
-def _joined(text: str, row: int) -> str:
+def _joined(text: str, row: int, where: str) -> str:
     """The sequence behind overlapping k-mers."""
     words = text.split()
     k = len(words[0])
     for before, word in zip(words, words[1:], strict=False):
         if len(word) != k or word[:-1] != before[1:]:
             msg = (
-                f"Row {row}: {word!r} does not follow {before!r}; overlapping k-mers are expected."
+                f"Row {row}: {word!r} does not follow {before!r} ({where}); overlapping k-mers "
+                "are expected."
             )
             raise ValueError(msg)
     return words[0] + "".join(w[-1] for w in words[1:])
@@ -232,15 +231,14 @@ def _bed(path: Path, genome: Genome | str | Path | None) -> pd.DataFrame:
 
     source = genome if isinstance(genome, Fasta) else Fasta(genome)
     rows = []
-    with _lines(path) as handle:
-        for number, line in enumerate(handle, start=1):
-            if not line.strip() or line.startswith(("#", "track", "browser")):
-                continue
-            fields = line.rstrip("\r\n").split("\t")[: len(_BED)]
-            if len(fields) < 3 or not (fields[1].isdigit() and fields[2].isdigit()):
-                msg = f"{path.name}, line {number}: chrom, start and end are expected (tabs)."
-                raise ValueError(msg)
-            rows.append(fields)
+    for number, line in lines(path, what="BED file"):
+        if not line.strip() or line.startswith(("#", "track", "browser")):
+            continue
+        fields = line.split("\t")[: len(_BED)]
+        if len(fields) < 3 or not (fields[1].isdecimal() and fields[2].isdecimal()):
+            msg = f"{path}, line {number}: chrom, start and end are expected (tabs)."
+            raise ValueError(msg)
+        rows.append(fields)
     width = min((len(r) for r in rows), default=3)
     obs = pd.DataFrame([r[:width] for r in rows], columns=list(_BED[:width]), dtype=object)
     obs[["start", "end"]] = obs[["start", "end"]].astype(np.int64)
@@ -255,11 +253,11 @@ def _bed(path: Path, genome: Genome | str | Path | None) -> pd.DataFrame:
     return obs
 
 
-def _cleaned(obs: pd.DataFrame, lower: Any, other: Any) -> np.ndarray:
+def _cleaned(obs: pd.DataFrame, lower: Any, other: Any, path: Path) -> np.ndarray:
     """Sequences of A, C, G, T and N."""
     letters = np.frombuffer(b"ATCGN", dtype=np.uint8)
     out = np.empty(len(obs), dtype=object)
     for i, (name, sequence) in enumerate(zip(obs.index, obs["sequence"], strict=True)):
-        codes = base_codes(sequence, lower=lower, other=other, name=f"Sequence {name!r}")
+        codes = base_codes(sequence, lower=lower, other=other, name=f"{path}: Sequence {name!r}")
         out[i] = letters[codes].tobytes().decode("ascii")
     return out

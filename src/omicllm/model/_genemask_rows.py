@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from omicllm.genome.corpus import sample_corpus, stream_fasta
-from omicllm.genome.kmers import CLS, PAD, SEP, KmerCounter, KmerTokenizer, base_codes
+from omicllm.genome.kmers import CLS, PAD, SEP, KmerCounter, KmerTokenizer, base_codes, kmer_numbers
 from omicllm.genome.masking import mask_tokens, token_ranks
 from omicllm.genome.pmi import descending_ranks, normalised_pmi
 from omicllm.train._ranks import share_of_rank
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _SHUFFLED = 64
 #: Words seen less often have no rank of their own when ranks come from the corpus itself.
 _MIN_COUNT = 11
+#: Batches in a row without a masked token, after which no more are tried.
+_IN_VAIN = 10_000
 
 
 def trimmed(ids: np.ndarray) -> np.ndarray:
@@ -58,6 +60,11 @@ def corpus_ranks(fasta: str | Path | None, sequences: Sequence[str] | None, k: i
     return token_ranks(np.concatenate([np.full(5, np.nan), ranks]), k)
 
 
+def _has_word(codes: np.ndarray, k: int) -> bool:
+    """Whether `k` known bases follow each other."""
+    return len(codes) >= k and bool((kmer_numbers(codes, k) >= 0).any())
+
+
 def masked_batches(
     fasta: str | Path | None, sequences: Sequence[str] | None, tokenizer: KmerTokenizer, *,
     batch_size: int, max_tokens: int, n_steps: int, curriculum: bool, seed: int,
@@ -72,7 +79,7 @@ def masked_batches(
     longest = max_tokens + k - 1
 
     def pieces(rank: int, size: int) -> Iterator[np.ndarray]:
-        epoch, parts = 0, []
+        epoch, parts, usable = 0, [], False
         for sequence in sequences or []:
             codes = base_codes(sequence, other="unknown")
             cut = range(0, max(1, len(codes) - k + 1), max_tokens)
@@ -86,13 +93,21 @@ def masked_batches(
                     rng=rng, rank=rank, world_size=size,
                 ):  # fmt: skip
                     n += 1
+                    usable = usable or _has_word(piece.codes, k)
                     yield piece.codes
             else:
                 for i in rng.permutation(len(parts))[rank::size]:
                     n += 1
+                    usable = usable or _has_word(parts[i], k)
                     yield parts[i]
             if not n:
                 msg = "The corpus has no piece that is long enough to train on."
+                raise ValueError(msg)
+            if not usable:
+                msg = (
+                    f"No piece of the corpus has {k} known bases (A, C, G, T) in a row: there is "
+                    "nothing to learn from. Give other sequences, or a smaller k."
+                )
                 raise ValueError(msg)
             epoch += 1
 
@@ -101,6 +116,7 @@ def masked_batches(
         own = max(1, batch_size // size)
         stream, step = pieces(rank, size), 0
         pool: list[np.ndarray] = []
+        in_vain = 0
         while True:
             while len(pool) < _SHUFFLED * own:
                 pool.append(next(stream))
@@ -110,8 +126,15 @@ def masked_batches(
                 ids = rows_of_pieces(chosen, tokenizer)
                 progress = min(1.0, step / n_steps) if curriculum else None
                 out, labels = mask_tokens(ids, k=k, curriculum=progress, rng=rng, **masking)
+                in_vain += 1
+                if in_vain > _IN_VAIN:
+                    msg = (
+                        f"{_IN_VAIN} batches in a row had no token to predict: raise "
+                        "centre_share=, or give sequences with more known bases."
+                    )
+                    raise ValueError(msg)
                 if (labels >= 0).any():
-                    step += 1
+                    step, in_vain = step + 1, 0
                     yield out, labels
             used = -(-(len(pool) // 2) // own) * own
             pool = [pool[i] for i in order[used:]]
@@ -123,6 +146,9 @@ def labelled_batches(
     ids: np.ndarray, codes: np.ndarray, batch_size: int, seed: int
 ) -> Callable[[int, int], Iterator[tuple[np.ndarray, np.ndarray]]]:
     """Make endless streams of labelled batches, in a new order in every pass."""
+    if not len(ids):
+        msg = "There is no sequence to train on."
+        raise ValueError(msg)
 
     def batches(rank: int, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         rng = np.random.default_rng([seed, 1])

@@ -84,7 +84,7 @@ def motif_logo(
         if line["match"]:
             title += f" ({line['match']})"
         shares = f"{line['share_positive']:.0%} against {line['share_negative']:.0%}"
-        ax.set_title(f"{title}\nq = {line['qval']:.2g}, {shares}", fontsize=9)
+        ax.set_title(f"{title}\nq = {line['q']:.2g}, {shares}", fontsize=9)
         ax.set_ylim(0, 2)
         ax.set_ylabel("bits")
         ax.set_xticks(range(len(matrix)), [str(i + 1) for i in range(len(matrix))], fontsize=7)

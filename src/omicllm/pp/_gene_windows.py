@@ -8,6 +8,7 @@ import numpy as np
 
 from omicllm._core import checks, docs, inputs, results
 from omicllm._core.log import logger
+from omicllm._core.text_files import read_table
 from omicllm.genome import windows as arithmetic
 from omicllm.genome.fasta import Genome
 
@@ -160,10 +161,7 @@ def _sites(source: AnnData, genes: list[str], gtf: str | Path | None, table: Any
         if gtf is not None:
             known, what = arithmetic.read_gtf(gtf), "the GTF file"
         else:
-            known = table if isinstance(table, pd.DataFrame) else pd.read_csv(table)
-            what = "the table"
-            if not {"gene_id", "gene_name"} & set(known.columns):
-                known = known.assign(gene_id=known.index.astype(str))
+            known, what = _gene_table(table)
         row = arithmetic.match_genes(genes, known)
         if (row < 0).all():
             column = "gene_id" if "gene_id" in known else "gene_name"
@@ -174,6 +172,30 @@ def _sites(source: AnnData, genes: list[str], gtf: str | Path | None, table: Any
         sites.loc[row < 0, "chrom"] = ""
     sites.index = pd.Index(genes)
     return sites
+
+
+def _gene_table(table: pd.DataFrame | str | Path) -> tuple[pd.DataFrame, str]:
+    """A table of genes with `gene_id` or `gene_name`, and what to call it in messages."""
+    import pandas as pd
+
+    column = "gene_id"
+    if isinstance(table, pd.DataFrame):
+        if {column, "gene_name"} & set(table.columns):
+            return table, "the table"
+        if isinstance(table.index, pd.RangeIndex):
+            hint = "Genes are looked for under gene_id or gene_name, or in an index of names."
+            raise checks.missing(column, "the columns of the table", table.columns, hint=hint)
+        return table.assign(gene_id=table.index.astype(str)), "the table (by its index)"
+    known = read_table(table, what="table of genes", numbers=("start", "end", "tss"))
+    if known.empty:
+        msg = f"{table} holds a header and no gene."
+        raise ValueError(msg)
+    if not {column, "gene_name"} & set(known.columns):
+        if "" not in known:
+            hint = "Genes are looked for under gene_id or gene_name, or in a first unnamed column."
+            raise checks.missing(column, f"the columns of {table}", known.columns, hint=hint)
+        known = known.rename(columns={"": column})
+    return known.reset_index(drop=True), str(table)
 
 
 def _var(source: AnnData) -> pd.DataFrame:

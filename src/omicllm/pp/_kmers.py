@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Bases of sequences handled at a time.
 _BASES = 1 << 22
+#: Whole numbers up to this one are exact in float32.
+_LARGEST_IN_FLOAT32 = 1 << 24
 
 
 @docs.fill()
@@ -67,7 +69,7 @@ def kmer_counts(
     A new AnnData of sequences (or contigs) x k-mers with
 
     ``X`` : csr
-        Counts; float32, or int64 of a FASTA.
+        Counts; float32 (float64 where one is over 2**24), or int64 of a FASTA.
     ``obs``
         As in `adata`; of a FASTA, ``length`` (bases) and ``n_unknown``.
     ``var["length"]`` : int64
@@ -106,6 +108,8 @@ def kmer_counts(
     tasks = ((part,) for part in _parts(sequences))
     found = list(blocks.run(_all_counts, tasks, tuple(lengths), other, lazy=lazy))
     X = sparse.vstack(found, format="csr") if found else _none(lengths)
+    exact = X.nnz == 0 or X.data.max() <= _LARGEST_IN_FLOAT32
+    X = X.astype(np.float32 if exact else np.float64)
     obs = source.obs.to_memory() if lazy else source.obs.copy()
     out = anndata.AnnData(X, obs=obs, var=_words(lengths))
     params = {"k": k, "all_lengths": all_lengths, "sequence_key": sequence_key, "other": other}
@@ -113,7 +117,7 @@ def kmer_counts(
 
 
 def sequence_counts(sequences: Sequence[str], k: int, *, other: Any = "refuse") -> Any:
-    """Counts of the k-mers of some sequences: csr float32 (n, 4**k)."""
+    """Counts of the k-mers of some sequences: csr int64 (n, 4**k)."""
     from scipy import sparse
 
     numbers = kmers.kmer_numbers(kmers.base_codes("N".join(sequences), other=other), k)
@@ -122,7 +126,8 @@ def sequence_counts(sequences: Sequence[str], k: int, *, other: Any = "refuse") 
     known = numbers >= 0
     row, numbers = row[known], numbers[known]
     shape = (len(sequences), 4**k)
-    out = sparse.csr_matrix((np.ones(len(row), dtype=np.float32), (row, numbers)), shape=shape)
+    # Whole numbers: a sum in float32 stays at 2**24 when one more is added.
+    out = sparse.csr_matrix((np.ones(len(row), dtype=np.int64), (row, numbers)), shape=shape)
     out.sum_duplicates()
     return out
 

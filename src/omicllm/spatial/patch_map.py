@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from omicllm._core import checks
+from omicllm._core import checks, text_files
 from omicllm._core.log import logger
 
 if TYPE_CHECKING:
@@ -27,37 +27,37 @@ def read_table(csv: str | Path, root: str | Path | None = None) -> pd.DataFrame:
     import pandas as pd
 
     path = Path(csv)
-    if not path.is_file():
-        msg = f"There is no file {path}."
-        raise FileNotFoundError(msg)
-    frame = pd.read_csv(path, dtype=str)
-    if frame.shape[1] == 1 and "\t" in str(frame.columns[0]):
-        frame = pd.read_csv(path, sep="\t", dtype=str)
+    frame = text_files.read_table(path, what="patch map")
+    if frame.empty:
+        msg = f"{path} holds a header and no patch."
+        raise ValueError(msg)
     lower = {str(c).strip().lower(): c for c in frame.columns}
     large = "source_image" in lower
-    id_column = _column(lower, _IDS, frame, 0)
-    path_column = lower["source_image"] if large else _column(lower, _PATHS, frame, 1)
+    id_column = _column(lower, _IDS, frame, 0, path)
+    path_column = lower["source_image"] if large else _column(lower, _PATHS, frame, 1, path)
     pair = next((p for p in _PAIRS if p[0] in lower and p[1] in lower), None)
     if large:
         pair = ("x", "y") if {"x", "y"} <= set(lower) else pair
         if pair is None:
             msg = (
-                f"{path.name} names a source_image but no place in it: columns x and y are "
+                f"{path} names a source_image but no place in it: columns x and y are "
                 f"expected (there: {checks.listed(frame.columns)})."
             )
             raise ValueError(msg)
-    ids = clean_ids(frame[id_column].fillna(""))
-    _usable(ids, path.name)
-    if frame[path_column].isna().any():
-        msg = f"{path.name} has rows without a path (column {path_column!r})."
+    ids = clean_ids(frame[id_column])
+    _usable(ids, str(path))
+    if (frame[path_column].str.strip() == "").any():
+        msg = f"{path} has rows without a path (column {path_column!r})."
         raise ValueError(msg)
     base = Path(root) if root is not None else path.parent
     files = [str(base / str(p).strip()) for p in frame[path_column]]
     values = np.full((len(frame), 2), np.nan)
     if pair is not None:
-        values = frame[[lower[c] for c in pair]].apply(pd.to_numeric, errors="coerce").to_numpy()
+        values = np.column_stack(
+            [text_files.to_numbers(frame[lower[c]], path=path, column=lower[c]) for c in pair]
+        )
         if large and not np.isfinite(values).all():
-            msg = f"{path.name} has rows whose x or y is no number."
+            msg = f"{path} has rows whose x or y is no number."
             raise ValueError(msg)
     table = pd.DataFrame(
         {"id": ids, "path": files, "x": values[:, 0], "y": values[:, 1], "crop": large}
@@ -66,13 +66,15 @@ def read_table(csv: str | Path, root: str | Path | None = None) -> pd.DataFrame:
     return table
 
 
-def _column(lower: dict[str, Any], names: Iterable[str], frame: pd.DataFrame, place: int) -> Any:
+def _column(
+    lower: dict[str, Any], names: Iterable[str], frame: pd.DataFrame, place: int, path: Path
+) -> Any:
     """The first known column, else the one at a place."""
     for name in names:
         if name in lower:
             return lower[name]
     if place >= frame.shape[1]:
-        msg = f"The table has no column of paths (there: {checks.listed(frame.columns)})."
+        msg = f"{path} has no column of paths (there: {checks.listed(frame.columns)})."
         raise ValueError(msg)
     return frame.columns[place]
 

@@ -142,6 +142,7 @@ def few_shot(
         logger.info("at %d shots a class is used up: its draws are all the same", max(wanted))
     rows = []
     draws = [generator.permutation(pool) for _ in range(n_draws)]
+    seeds = generator.integers(2**31, size=n_draws)
     tasks = [(d, n) for n in wanted for d in range(n_draws)]
     for draw, n in progress(tasks, what="few-shot", show_progress=show_progress):
         order = draws[draw]
@@ -153,7 +154,7 @@ def few_shot(
             raise ValueError(msg)
         for name, (maker, baseline) in makers.items():
             # Models that draw random numbers of the global kind give the same for the same seed.
-            with rngs.isolated(draw):
+            with rngs.isolated(int(seeds[draw])):
                 model = maker() if makes(maker) else copies.deepcopy(maker)
                 model.fit(sequences[chosen].tolist(), labels[chosen])
                 proba = _aligned(
