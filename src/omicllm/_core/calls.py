@@ -31,6 +31,7 @@ def checked(
     """Put the common checks in front of a public function; `saves` is what ``save=`` names."""
     signature = inspect.signature(function)
     first = next(iter(signature.parameters), "")
+    optional = {n for n, p in signature.parameters.items() if p.default is None}
     verb = ".".join([*function.__module__.split(".")[1:2], function.__name__])
     embeds = any(slot.endswith(":X_{root}") for slot in KEYS[verb].slots) if verb in KEYS else False
 
@@ -40,11 +41,12 @@ def checked(
             given = signature.bind(*args, **kwargs).arguments
         except TypeError:
             return function(*args, **kwargs)  # Python's own message is the better one
-        if first in _OBJECTS:
+        left_out = first in optional and given.get(first) is None
+        if first in _OBJECTS and not left_out:
             check_object(given[first], mod=given.get("mod"), whole=first == "mdata")
         if given.get("key_added") is not None:
             kwargs["key_added"] = root_of(given["key_added"], embeds=embeds)
-        if isinstance(given.get("key"), str) and first == "adata":
+        if isinstance(given.get("key"), str) and first == "adata" and not left_out:
             kwargs["key"] = _stored_root(given["adata"], given.get("mod"), given["key"])
         if given.get("save") is not None:
             files.check_writable(given["save"], argument="save", kind=saves)

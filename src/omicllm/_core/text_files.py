@@ -48,7 +48,7 @@ def existing_file(path: str | Path, *, what: str = "file") -> Path:
     """
     path = Path(path)
     if path.is_dir():
-        msg = f"{path} is a folder (a {what} is needed)."
+        msg = f"{path} is a folder, not a file (expected: {what})."
         raise IsADirectoryError(msg)
     if not path.is_file():
         kind = what if what.endswith("file") else "file"
@@ -148,7 +148,7 @@ def read_table(
 
     records = _records(path, what, separator, comments=names is not None)
     if not records:
-        msg = f"{path} is empty: a {what} is expected."
+        msg = f"{path} is empty (expected: {what})."
         raise ValueError(msg)
     if separator == "":
         separator = "\t" if "\t" in records[0][1] else ","
@@ -316,10 +316,13 @@ def read_json(path: str | Path, *, what: str = "JSON file", **options: Any) -> A
     try:
         return json.loads(text, **options)
     except RecursionError as error:
-        msg = f"{path} is nested too deeply for a {what}."
+        msg = f"{path} is nested too deeply (expected: {what})."
+        raise ValueError(msg) from error
+    except json.JSONDecodeError as error:
+        msg = f"{path} is not JSON, or truncated ({error}). Expected: {what}."
         raise ValueError(msg) from error
     except ValueError as error:
-        msg = f"{path} is not JSON, or truncated ({error}): a {what} is expected."
+        msg = f"{path} is no usable {what} ({error})."
         raise ValueError(msg) from error
 
 

@@ -157,7 +157,7 @@ def split(
         }  # fmt: skip
         by_gene = results.Result("pp.split", values, params, key_added=key_added)
         return results.write(adata, by_gene, mod=mod, copy=copy)
-    strata, _ = _labels(source, labels_key)
+    strata, label_names = _labels(source, labels_key)
     groups, names = _groups(source, method, groupby, batch_key, spatial_key, n_blocks)
     generator = rngs.generator(rng)
     if test is not None:
@@ -179,6 +179,8 @@ def split(
     if not (part == 0).any():
         msg = "No row is left to train on: lower test_size= or val_size=."
         raise ValueError(msg)
+    if labels_key is not None:
+        _warn_of_one_label(part, strata, label_names, labels_key)
     import pandas as pd
 
     result = results.Result(
@@ -193,6 +195,18 @@ def split(
         key_added=key_added,
     )  # fmt: skip
     return results.write(adata, result, mod=mod, copy=copy)
+
+
+def _warn_of_one_label(part: np.ndarray, strata: np.ndarray, names: list[str], key: str) -> None:
+    """Say which parts hold rows of one label only, where there are several."""
+    for number, name in enumerate(PARTS):
+        there = np.unique(strata[(part == number) & (strata < len(names))])
+        if len(there) == 1 and len(names) > 1:
+            logger.warning(
+                "the %s rows are all %r in obs[%r]: scores on them, or models of them, do not tell "
+                "classes apart; name groups with test= and val=, or split by other groups",
+                name, names[there[0]], key,
+            )  # fmt: skip
 
 
 def _no_synthetic(source: AnnData) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy as copy_of
+import logging
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -232,8 +233,9 @@ def classify_omics(
         "history": {k: np.asarray(v, float).ravel() for k, v in (trained.history_ or {}).items()},
     }  # fmt: skip
     if scored is not None:
-        extra |= scored | {"report": report.text(scored["scores"], how)}
-        logger.info("%s", extra["report"])
+        lacking = report.classes_not_held_out(scored["confusion"], names)
+        extra |= scored | {"report": report.text(scored["scores"], how) + lacking}
+        logger.log(logging.WARNING if lacking else logging.INFO, "%s", extra["report"])
     used = trained.registry_["setup_args"]
     params = {
         "labels_key": labels_key, "layer": used.get("layer"), "modalities": used.get("modalities"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from omicllm._core.checks import listed
 from omicllm.stats.scores import balanced_accuracy, calibration, macro_f1
 
 if TYPE_CHECKING:
@@ -107,3 +108,17 @@ def text(scores: pd.DataFrame, how: str) -> str:
             f"{row.macro_f1:.3f}, log loss {row.log_loss:.3f}, calibration error {row.ece:.3f}"
         )
     return "\n".join(lines)
+
+
+def classes_not_held_out(confusion: np.ndarray, names: list[str]) -> str:
+    """A line for the report where held-out rows lack classes, else nothing."""
+    there = confusion.sum(axis=1) > 0
+    if there.all():
+        return ""
+    absent = listed([name for name, seen in zip(names, there, strict=True) if not seen])
+    if there.sum() == 1:
+        return (
+            f"\nAll held-out rows are {names[int(there.argmax())]!r} (none is {absent}): these "
+            "scores do not say whether classes are told apart. Split anew (ol.pp.split)."
+        )
+    return f"\nNo held-out row is {absent}: these scores are about the other classes."
