@@ -83,5 +83,7 @@ def as_contigs(column: pd.Series) -> pd.Series:
     """Names of contigs as text, ``""`` for missing ones."""
     import pandas as pd
 
-    names = ["" if missing else as_contig(v) for v, missing in zip(column, column.isna(), strict=True)]
+    names = [
+        "" if missing else as_contig(v) for v, missing in zip(column, column.isna(), strict=True)
+    ]
     return pd.Series(names, index=column.index, dtype=object)

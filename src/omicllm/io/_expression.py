@@ -231,7 +231,7 @@ def read_mpra(
         columns[cell] = together.groupby(level=0, sort=False).mean()
     frame = pd.concat(columns, axis=1, sort=False)
     if frame.empty:
-        files = str(paths) if isinstance(paths, (str, Path)) else list(paths.values())
+        files = str(paths) if isinstance(paths, (str, Path)) else [*map(str, paths.values())]
         msg = f"No variant of {files} has a log2 skew."
         raise ValueError(msg)
     skew = frame.to_numpy(dtype=np.float64)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from copy import copy as copy_of
 import logging
+from copy import copy as copy_of
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
