@@ -71,7 +71,7 @@ def finite_features(values: Any, names: Iterable[Any], *, where: str) -> np.ndar
     """
     for method in ("to_numpy", "toarray"):  # a table, a sparse matrix
         values = getattr(values, method)() if hasattr(values, method) else values
-    features = np.asarray(values)
+    features: np.ndarray = np.asarray(values)
     if features.ndim != 2 or features.dtype.kind not in "iuf":
         msg = (
             f"{where} must hold finite numbers (n_obs, d), not {features.dtype} of shape "
@@ -79,7 +79,7 @@ def finite_features(values: Any, names: Iterable[Any], *, where: str) -> np.ndar
         )
         raise ValueError(msg)
     with np.errstate(over="ignore"):
-        bad = ~np.isfinite(features.astype(np.float32, copy=False)).all(axis=1)
+        bad: np.ndarray = ~np.isfinite(features.astype(np.float32, copy=False)).all(axis=1)
     if bad.any():
         rows = np.asarray(list(names), dtype=object)[bad]
         msg = (
