@@ -143,3 +143,19 @@ def test_results_are_written_when_saving_fails(tiny, tmp_path, fails, copy):
     assert model.places == [str(tmp_path / "m"), *model.places[1:]] and len(model.places) == 2
     assert error.folder == (model.places[1] if fails == 1 else None)
     assert (str(error.folder) in str(error)) == (fails == 1)
+
+
+def test_parameters_come_back_as_they_were_stored(tiny, tmp_path):
+    params = {
+        "none": None, "path": Path("a/b"), "flag": True, "number": 3, "share": 0.1, "nan": np.nan,
+        "text": "ä/b", "pair": (1, 2), "names": ["a", "b"], "mixed": [1, "a"], "empty": [],
+        "scalar": np.float32(0.5), "nested": {"a/b": {"c/d": 1, "e": None}, "a|b": 2},
+    }  # fmt: skip
+    result = Result("tl.gene_neighbors", {}, params)
+    results.write(tiny, result)
+    stored = tiny.uns["sigel_neighbors"]["params"]
+    assert set(params) - set(stored) == {"none"}
+    assert stored["nested"] == {"a|b": {"c|d": 1}, "a|b|": 2}, "no entry takes the place of another"
+    assert stored["text"] == "ä/b" and stored["path"] == "a/b"
+    assert results.storable(stored).keys() == stored.keys()
+    round_trip(tiny, tmp_path)

@@ -180,7 +180,7 @@ def test_bad_weights(tmp_path):
         ol.tl.twas(mdata, weights=good.assign(variant="rs0"))
     with pytest.raises(ValueError, match="model must be one of"):
         ol.tl.twas(mdata, weights=good, model="blup")
-    with pytest.raises(ValueError, match="leave out window="):
+    with pytest.raises(ValueError, match="window= has no effect with weights="):
         ol.tl.twas(mdata, weights=good, window=1000)
     with pytest.raises(ValueError, match="NaN or infinite"):
         ol.tl.twas(mdata, weights=good.assign(weight=np.nan))

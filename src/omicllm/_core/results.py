@@ -227,9 +227,19 @@ def _write_one(adata: AnnData, result: Result, done: list[tuple[Any, str, Any]])
 
 
 def storable(value: Any) -> Any:
-    """Turn a value into what h5ad and zarr can hold: no None, tuples, paths or generators."""
+    """Turn a value into what comes back from h5ad and zarr as it is.
+
+    None, which stands for a default, is left out, and ``/`` in a name becomes ``|``. Sequences
+    become arrays, of text where types are mixed; paths and generators become text.
+    """
     if hasattr(value, "items") and not hasattr(value, "to_numpy"):
-        items = {str(k).replace("/", "|"): v for k, v in value.items() if v is not None}
+        items: dict[str, Any] = {}
+        for k, v in value.items():
+            name = str(k).replace("/", "|")  # a slash would split an h5ad key
+            while name in items:
+                name += "|"
+            if v is not None:
+                items[name] = v
         return {k: storable(v) for k, v in items.items()}
     if isinstance(value, (list, tuple)):
         if all(isinstance(v, str) for v in value):

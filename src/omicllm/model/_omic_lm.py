@@ -204,9 +204,18 @@ class OmicLM(OmicLMStore, OmicModel):
         checks.one_of("augment", augment, ("mix", None))
         checks.share("gene_dropout", gene_dropout, high=0.99)
         checks.share("label_smoothing", label_smoothing, high=0.99)
-        batch = checks.whole_number("batch_size", batch_size or 32)
+        batch = 32 if batch_size is None else checks.whole_number("batch_size", batch_size)
+        rate = 1e-3 if lr is None else checks.positive("lr", lr)
         if max_epochs is not None:
             checks.whole_number("max_epochs", max_epochs)
+        idle = ("gene_dropout", "label_smoothing", "lm_loss_weight")
+        if self.is_tiny:
+            idle = ("training_args", "checkpoint_dir", "resume")
+        elif trainer:
+            msg = f"{', '.join(trainer)}: Lightning's arguments are for the tiny backbone."
+            raise ValueError(msg)
+        why = f"with backbone={self.params_['backbone']!r}"
+        checks.no_effect(OmicLM.train, locals(), idle, because=why)
         seed = rngs.seed_of(rng)
         data = self._sources()
         codes, names = self._codes()
@@ -239,9 +248,9 @@ class OmicLM(OmicLMStore, OmicModel):
             mix=augment == "mix", gene_dropout=gene_dropout, batch_size=batch,
             n_members=len(self.module), seed=seed,
         )  # fmt: skip
-        epochs = max_epochs or max(3, -(-parts.STEPS // feed.n_steps))
+        epochs = max(3, -(-parts.STEPS // feed.n_steps)) if max_epochs is None else max_epochs
         plan = ProfilePlan(
-            self.module, lr=lr or 1e-3, weight_decay=weight_decay,
+            self.module, lr=rate, weight_decay=weight_decay,
             n_steps=epochs * feed.n_steps, label_smoothing=label_smoothing,
             lm_loss_weight=lm_loss_weight,
         )  # fmt: skip

@@ -132,6 +132,12 @@ def augment(
     checks.one_of("dispersion", dispersion, ("reference", "matched"))
     checks.whole_number("r", r)
     checks.whole_number("k", k)
+    of_methods = {
+        "r": ("gamma_poisson", "poisson"), "k": ("smote",), "vae": ("vae",),
+        "dispersion": ("gamma_poisson", "unmod_gamma_poisson", "vae"),
+    }  # fmt: skip
+    unheard = [name for name, methods in of_methods.items() if method not in methods]
+    checks.no_effect(augment, locals(), unheard, because=f"with method={method!r}")
     threads = _threads() if n_jobs is None else checks.whole_number("n_jobs", n_jobs)
     generator = rngs.generator(rng)
     train = _training_rows(source, split_key, allow_unsplit=allow_unsplit)
@@ -180,8 +186,10 @@ def augment(
     out = _joined(source, X, drawn, example, only_synthetic=only_synthetic)
     _describe(out, source, labels_key, split_key, new, names, method)
     params = {
-        "labels_key": labels_key, "method": method, "layer": layer, "r": r,
-        "dispersion": dispersion, "k": k, "vae": dict(vae or {}), "split_key": split_key,
+        "labels_key": labels_key, "method": method, "layer": layer, "split_key": split_key,
+        **({"r": r} if "r" not in unheard else {}), **({"k": k} if "k" not in unheard else {}),
+        **({"dispersion": dispersion} if "dispersion" not in unheard else {}),
+        **({"vae": dict(vae or {})} if "vae" not in unheard else {}),
         "allow_unsplit": allow_unsplit, "class_size": class_size, "rng": rngs.recorded(rng),
         "n_new": n_new if n_new is None or isinstance(n_new, _WHOLE) else dict(n_new),
     }  # fmt: skip

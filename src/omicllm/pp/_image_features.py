@@ -171,6 +171,8 @@ def image_features(
     source = inputs.resolve(adata, mod)
     checks.share("max_outside", max_outside)
     checks.whole_number("batch_size", batch_size)
+    if max_epochs is not None:
+        checks.whole_number("max_epochs", max_epochs)
     if out_px is not None:
         checks.whole_number("out_px", out_px, at_least=16)
     if not (context == 0 or 1 < context <= 16):

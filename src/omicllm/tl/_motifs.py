@@ -156,6 +156,16 @@ def motifs(
     if max_sequences is not None:
         checks.whole_number("max_sequences", max_sequences, at_least=_FEWEST)
     checks.share("scan_pval", scan_pval)
+    unheard: list[str] = []
+    if method not in ("attention", "attribution"):
+        unheard += ["model"]
+    if method == "scan":
+        unheard += ["n_motifs", "width", "held_out"]
+    else:
+        unheard += ["scan_pval"]
+    if method == "rgadem":
+        unheard += ["width"]
+    checks.no_effect(motifs, locals(), unheard, because=f"with method={method!r}")
     if method == "scan" and database is None:
         msg = "method='scan' needs database=, the path of a MEME-format file."
         raise ValueError(msg)

@@ -147,6 +147,15 @@ def pattern_genes(
         raise ValueError(msg)
     checks.one_of("input", input, ("counts", "values"))
     checks.whole_number("n_null", n_null, at_least=20)
+    if like is not None:
+        idle: tuple[str, ...] = (
+            "model", "n_null", "layer", "input", "spatial_key", "batch_key", "rng", "groupby",
+        )  # fmt: skip
+        why = "with like=, which compares genes of the stored embedding"
+        checks.no_effect(pattern_genes, locals(), idle, because=why)
+    elif region is None and levels is None:
+        why = "without region= or levels="
+        checks.no_effect(pattern_genes, locals(), ("groupby",), because=why)
     generator = rngs.generator(rng)
     if like is not None:
         score, p = _like(source, like, key)
@@ -157,13 +166,16 @@ def pattern_genes(
             spatial_key=spatial_key, batch_key=batch_key, rng=generator,
             seed=rngs.seed_of(rng) if not isinstance(rng, np.random.Generator) else 0,
         )  # fmt: skip
-    params = {
+    params: dict[str, Any] = {
         "like": like, "region": region, "groupby": groupby, "levels": levels,
         "mask": _recorded(mask), "image": None if image is None else "array",
         "model": model if isinstance(model, (str, Path)) else None, "key": key,
-        "n_null": n_null, "layer": layer, "input": input, "spatial_key": spatial_key,
-        "batch_key": batch_key, "rng": rngs.recorded(rng),
     }  # fmt: skip
+    if like is None:
+        params |= {
+            "n_null": n_null, "layer": layer, "input": input, "spatial_key": spatial_key,
+            "batch_key": batch_key, "rng": rngs.recorded(rng),
+        }  # fmt: skip
     values = {
         "var:{root}_score": score.astype(np.float32),
         "var:{root}_pval": p.astype(np.float32),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from omicllm._core import docs, memory, results
+from omicllm._core import checks, docs, memory, results
 from omicllm._core.log import logger
 from omicllm.tl._spam_inputs import into_columns, lend, read_keys, rows_of, source_of, trained
 
@@ -99,6 +99,12 @@ def predict_expression(
     MemoryError
         The predictions do not fit into memory.
     """
+    if context is None and panel is None:
+        why = "without context= or panel=, which read counts"
+        checks.no_effect(predict_expression, locals(), ("layer",), because=why)
+    if not intervals:
+        why = "with intervals=False"
+        checks.no_effect(predict_expression, locals(), ("library_size",), because=why)
     target, mod, source = source_of(adata, mod, image_mod)
     found, folder = trained(model, target, key_added or "spam")
     setup = read_keys(found, use_rep if source is target else "X_image")

@@ -145,6 +145,15 @@ def spatial_domains(
     if use_rep is not None and (method == "spagcn" or genes is not None):
         msg = "use_rep= replaces genes: it goes with method='builtin' and without genes=."
         raise ValueError(msg)
+    idle = {
+        "with use_rep=, which replaces genes": (
+            () if use_rep is None else ("n_genes", "gene_key", "layer", "input")
+        ),
+        "with genes=": () if genes is None else ("n_genes", "gene_key"),
+        "with method='spagcn'": ("dims", "factors", "n_starts") if method == "spagcn" else (),
+    }
+    for why, unheard in idle.items():
+        checks.no_effect(spatial_domains, locals(), unheard, because=why)
     given = None if use_rep is None else _representation(source, use_rep)
     groups, _ = inputs.sections(source, batch_key)
     generator, seed = rngs.generator(rng), rngs.seed_of(rng)

@@ -124,6 +124,9 @@ def spatially_variable_genes(
     checks.one_of("method", method, ("sigel", "moran"))
     checks.one_of("input", input, ("counts", "values"))
     checks.one_of("null", null, (None, "zinb", "permuted"))
+    if method == "moran":
+        idle = ("input", "null", "n_null")
+        checks.no_effect(spatially_variable_genes, locals(), idle, because="with method='moran'")
     if input == "values" and null == "zinb":
         msg = "null='zinb' draws counts; with input='values' only null='permuted' is possible."
         raise ValueError(msg)
@@ -152,9 +155,9 @@ def spatially_variable_genes(
         "var:{root}_svg_rank": _rank(score, p),
     }
     params = {
-        "method": method, "layer": layer, "input": input, "connectivity_key": connectivity_key,
-        "spatial_key": spatial_key, "batch_key": batch_key, "null": null,
-        "n_null": n_null, "rng": rngs.recorded(rng),
+        "method": method, "layer": layer, "connectivity_key": connectivity_key,
+        "spatial_key": spatial_key, "batch_key": batch_key, "rng": rngs.recorded(rng),
+        **({} if method == "moran" else {"input": input, "null": null, "n_null": n_null}),
     }  # fmt: skip
     result = results.Result(
         "tl.spatially_variable_genes", values, params, extra, key_added or method

@@ -159,10 +159,13 @@ def twas(
     """
     checks.one_of("ambiguous", ambiguous, ("drop", "keep"))
     checks.one_of("haploid", haploid, HAPLOID)
+    if weights is None:
+        checks.no_effect(twas, locals(), ("ambiguous",), because="without weights=")
     if weights is not None:
-        if window is not None:
-            msg = "weights= are applied as published: leave out window=."
-            raise ValueError(msg)
+        idle = ("window", "window_key", "variants", "min_af", "heritability", "n_folds", "n_iter",
+                "rng")  # fmt: skip
+        why = "with weights=, which are applied as published"
+        checks.no_effect(twas, locals(), idle, because=why)
         out = _published(mdata, weights, model, layer, ambiguous, split_key, rna, geno, haploid)
         settings: dict[str, Any] = {
             "weights": "table" if isinstance(weights, pd.DataFrame) else str(weights),

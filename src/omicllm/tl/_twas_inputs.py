@@ -189,7 +189,7 @@ def by_gene(people: AnnData, variants: AnnData, window: int | None, key: str) ->
         frame.columns = list(arithmetic.COLUMNS)
     elif {"chrom", "tss"} <= set(people.var.columns):
         sites = arithmetic.start_sites(people.var)
-        frame = arithmetic.around(sites, length=window or _LENGTH)
+        frame = arithmetic.around(sites, length=_LENGTH if window is None else window)
     elif window is not None:
         absent = "chrom" if "chrom" not in people.var else "tss"
         hint = "window= needs to know where genes start."

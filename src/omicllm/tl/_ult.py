@@ -130,6 +130,7 @@ def ult(
     if model is not None and method != "series":
         msg = f"model= encodes profiles (method='series'), not {method!r}."
         raise ValueError(msg)
+    _refuse_unheard(locals())
     own: dict[str, Any] = {
         "bits": bits, "mu": mu, "patch_size": patch_size, "rounding": rounding, "offset": offset,
         "max_coefficients": max_coefficients, "precision": precision,
@@ -147,6 +148,31 @@ def ult(
         result = made(source, LookupTable([], [], method=method, **own), table, call)
     result.key_added = key_added
     return results.write(adata, result, mod=mod, copy=copy)
+
+
+#: Arguments that a table has settled, and those that only one method reads.
+_OF_TABLE = (
+    "bits", "mu", "max_value", "patch_size", "max_coefficients", "precision", "rounding", "offset",
+    "separator", "codepoints", "tie_break", "unseen", "unknown", "joint",
+)  # fmt: skip
+_OF_METHOD = {
+    "series": ("bits", "mu", "max_value", "rounding", "joint", "modalities", "reindex"),
+    "image": ("max_coefficients", "precision", "patches_key"),
+    "text": ("text_key",),
+}
+
+
+def _refuse_unheard(given: dict[str, Any]) -> None:
+    """Refuse arguments that change nothing in this call."""
+    method = given["method"]
+    for name in ("model", "table"):
+        if given[name] is not None:
+            why = f"with {name}=, which is applied as it is"
+            checks.no_effect(ult, given, _OF_TABLE, because=why)
+    other = [n for m, names in _OF_METHOD.items() if m != method for n in names]
+    checks.no_effect(ult, given, other, because=f"with method={method!r}")
+    if method == "text" or given["patches_key"] is not None:
+        checks.no_effect(ult, given, ("layer",), because="where no expression is read")
 
 
 def _profiles(

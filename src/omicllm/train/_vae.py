@@ -159,7 +159,9 @@ def sample_vae(
     rng = np.random.default_rng(entropy)
     with isolated(int(rng.integers(2**31))):
         scale = _Scale(dense)
-        hidden = n_hidden or int(np.clip(scale.scores.shape[1] // 2, 20, 128))
+        hidden = int(np.clip(scale.scores.shape[1] // 2, 20, 128))
+        if n_hidden is not None:
+            hidden = whole_number("n_hidden", n_hidden)
         model = fit_vae(
             scale.scores, unit=scale.unit, n_hidden=hidden, n_latent=n_latent,
             max_epochs=max_epochs, patience=patience, lr=lr, weight_decay=weight_decay,
