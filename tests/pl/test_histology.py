@@ -93,3 +93,18 @@ def test_agreement():
                           ({"key": "none"}, KeyError)):  # fmt: skip
         with pytest.raises(error):
             ol.pl.expression_agreement(study, **kwargs)
+
+
+@pytest.mark.parametrize("black", ["all", "margin"])
+def test_black_is_no_tissue(black):
+    section = make_section()
+    image = section.uns["spatial"]["S1"]["images"]["hires"]
+    if black == "all":
+        image[:] = 0
+    else:
+        image[:, :150] = 0
+    ax = ol.pl.image_alignment(section, show=False)
+    share = 0 if black == "all" else 50
+    found = int(ax.get_title().split("\n")[1].split("%")[0])
+    assert abs(found - share) <= 6 and (black != "all" or found == 0)
+    plt.close("all")

@@ -130,6 +130,231 @@ def test_spatialdata(section):
         features(bare(section), image=sdata, size_um=100, mpp=5.0)
 
 
+def element(image, transformations, **kwargs):
+    from spatialdata.models import Image2DModel
+
+    channels = np.moveaxis(image, 2, 0)
+    return Image2DModel.parse(
+        channels, dims=("c", "y", "x"), transformations=transformations, **kwargs
+    )
+
+
+def transformation(name):
+    """A transformation from pixels, and its matrix for x and y."""
+    from spatialdata.transformations import Affine, Identity, Scale, Sequence, Translation
+
+    turn, move = np.deg2rad(30), np.eye(3)
+    move[:2, 2] = 30, -12
+    matrix = {
+        "identity": np.eye(3),
+        "scale": np.diag([0.2125, 0.2125, 1.0]),
+        "translation": move,
+        "rotation": np.array([[np.cos(turn), -np.sin(turn), 5], [np.sin(turn), np.cos(turn), 9],
+                              [0, 0, 1]]),
+        "affine": np.array([[0.8, 0.1, 30], [-0.05, 0.7, 4], [0, 0, 1.0]]),
+        "sequence": move @ np.diag([0.5, 0.5, 1.0]),
+    }[name]  # fmt: skip
+    if name == "identity":
+        return Identity(), matrix
+    if name == "scale":
+        return Scale([0.2125, 0.2125], axes=("y", "x")), matrix
+    if name == "translation":
+        return Translation([30, -12], axes=("x", "y")), matrix
+    if name == "sequence":
+        parts = [Scale([0.5, 0.5], axes=("x", "y")), Translation([30, -12], axes=("x", "y"))]
+        return Sequence(parts), matrix
+    return Affine(matrix, ("x", "y"), ("x", "y")), matrix
+
+
+KINDS = ["identity", "scale", "translation", "rotation", "affine", "sequence"]
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_transformations_of_elements(section, kind, several):
+    """The image lies elsewhere than its pixels: features are those of the pixels under spots."""
+    from spatialdata import SpatialData
+
+    image = section.uns["spatial"]["S1"]["images"]["hires"]
+    plain = bare(section)[::4].copy()
+    pixels = plain.obsm["spatial"] / 2
+    plain.obsm["spatial"] = pixels
+    wanted = features(plain, image=image, size_um=100, mpp=5.0)
+    made, matrix = transformation(kind)
+    one = element(image, {"global": made}, **({"scale_factors": [2]} if several else {}))
+    plain.obsm["spatial"] = pixels @ matrix[:2, :2].T + matrix[:2, 2]
+    for source in (one, SpatialData(images={"he": one})):
+        found = features(plain, image=source, size_um=100, mpp=5.0)
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+    # An alignment that is given goes first.
+    plain.obsm["spatial"] = pixels
+    found = features(plain, image=one, alignment=np.eye(3), size_um=100, mpp=5.0)
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_um_per_pixel_of_a_coordinate_system_in_um(section):
+    image = section.uns["spatial"]["S1"]["images"]["hires"]
+    plain = bare(section)[::4].copy()
+    pixels = plain.obsm["spatial"] / 2
+    plain.obsm["spatial"] = pixels
+    wanted = features(plain, image=image, size_um=20, mpp=0.2125 * 4)
+    from spatialdata.transformations import Identity, Scale
+
+    scale = Scale([0.85, 0.85], axes=("y", "x"))
+    plain.obsm["spatial"] = pixels * 0.85
+    found = features(plain, image=element(image, {"microns": scale}), size_um=20)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    with pytest.raises(ValueError, match="pass mpp="):
+        features(plain, image=element(image, {"global": scale}), size_um=20)
+    both = element(image, {"microns": scale, "pixels": Identity()})
+    with pytest.raises(ValueError, match="2 coordinate systems .*alignment='microns'"):
+        features(plain, image=both, size_um=20)
+    found = features(plain, image=both, size_um=20, alignment="microns")
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    plain.obsm["spatial"] = pixels
+    found = features(plain, image=both, size_um=20, mpp=0.85, alignment="pixels")
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_several_images_by_region(section):
+    """A table of SpatialData: each region has its image, and its own transformation."""
+    import geopandas
+    from shapely import Point
+    from spatialdata import SpatialData
+    from spatialdata.models import ShapesModel
+    from spatialdata.transformations import Identity, Scale
+
+    parts, shapes, images, wanted = [], {}, {}, []
+    for k, name in enumerate(("left", "right")):
+        part = make_section(name, seed=k + 1)[::4].copy()
+        image = part.uns["spatial"][name]["images"]["hires"]
+        part = bare(part)
+        part.obsm["spatial"] = part.obsm["spatial"] / 2
+        wanted.append(features(part, image=image, size_um=100, mpp=5.0))
+        part.obsm["spatial"] = part.obsm["spatial"] * 0.25 * (k + 1)  # um of the region
+        points = geopandas.GeoDataFrame(
+            {"radius": np.ones(part.n_obs)}, geometry=[Point(p) for p in part.obsm["spatial"]]
+        )
+        scale = Scale([4 / (k + 1)] * 2, axes=("x", "y"))
+        shapes[name] = ShapesModel.parse(points, transformations={"global": scale})
+        images[f"{name}_image"] = element(image, {"global": Identity()})
+        part.obs["region"] = name
+        parts.append(part)
+    table = ad.concat(parts)
+    table.uns["spatialdata_attrs"] = {
+        "region": list(shapes), "region_key": "region", "instance_key": "id"
+    }  # fmt: skip
+    sdata = SpatialData(images=images, shapes=shapes)
+    found = features(table, image=sdata, size_um=100, mpp=5.0)
+    np.testing.assert_allclose(found, np.concatenate(wanted), atol=1e-6)
+    table.obs["region"] = "elsewhere"
+    with pytest.raises(ValueError, match="2 images .*none is named after region 'elsewhere'"):
+        features(table, image=sdata, size_um=100, mpp=5.0)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda v: np.array([v]), lambda v: [v], str, lambda v: np.array([[v]]), lambda v: np.array(v),
+     lambda v: np.array([str(v)]), lambda v: np.float32(v)],
+    ids=["vector", "list", "text", "matrix", "0d", "text vector", "float32"],
+)  # fmt: skip
+def test_scale_factors_of_any_shape(section, wrap):
+    wanted = features(section, size_um=100)
+    entry = section.uns["spatial"]["S1"]
+    for part in ("scalefactors", "metadata"):
+        entry[part] = {k: wrap(v) for k, v in entry[part].items()}
+    np.testing.assert_array_equal(features(section, size_um=100), wanted)
+    np.testing.assert_array_equal(features(section, size_um=100, mpp=wrap(5.0)), wanted)
+    ol.pl.image_alignment(section, show=False)
+
+
+@pytest.mark.parametrize("bad", ["half", [0.5, 0.5], [], None, 0, -1, np.nan, True], ids=str)
+def test_scale_factors_that_are_no_numbers(section, bad):
+    section.uns["spatial"]["S1"]["scalefactors"]["tissue_hires_scalef"] = bad
+    with pytest.raises(ValueError, match="tissue_hires_scalef.* must be a positive number"):
+        features(section)
+
+
+def test_spot_diameter_beside_a_full_resolution_image(section, tmp_path):
+    """Space Ranger's folder and the TIFF that went into it: coordinates are its pixels."""
+    import tifffile
+
+    large = np.kron(section.uns["spatial"]["S1"]["images"]["hires"], np.ones((2, 2, 1), "uint8"))
+    tifffile.imwrite(tmp_path / "he.tif", large, photometric="rgb")
+    del section.uns["spatial"]["S1"]["metadata"]
+    few = section[::4].copy()
+    wanted = features(bare(few), image=large, size_um=100, mpp=2.5)
+    for source in (large, tmp_path / "he.tif", {"S1": large}):
+        # 20 full-resolution pixels are 50 um.
+        found = features(few, image=source, size_um=100, spot_um=50)
+        np.testing.assert_array_equal(found, wanted)
+        key = {"batch_key": "section"} if isinstance(source, dict) else {}
+        np.testing.assert_array_equal(features(few, image=source, **key), wanted)
+    half = features(few, image=large[::2, ::2], alignment=np.diag([0.5, 0.5, 1]), spot_um=50,
+                    size_um=100)  # fmt: skip
+    np.testing.assert_array_equal(half, features(few, size_um=100, spot_um=50))
+    with pytest.raises(ValueError, match="spot_diameter_fullres.* is not there: pass mpp="):
+        features(bare(few), image=large, size_um=100, spot_um=50)
+    with pytest.raises(ValueError, match="do not agree"):
+        features(few, image=large, size_um=100, spot_um=50, mpp=1.0)
+    patches = np.zeros((few.n_obs, 24, 24, 3), "uint8")
+    with pytest.raises(ValueError, match="no use with patches"):
+        features(few, patches=patches, spot_um=50)
+
+
+@pytest.mark.parametrize("kind", ["cmyk", "clear", "twelve", "grey", "bgr"])
+def test_colours_reach_features_and_tiles(section, tmp_path, kind):
+    from PIL import Image
+
+    few = section[::4].copy()
+    rgb = few.uns["spatial"]["S1"]["images"]["hires"]
+    wanted = features(few)
+    source = path = tmp_path / "he.tif"
+    if kind == "cmyk":
+        Image.fromarray(rgb).convert("CMYK").save(path)
+    elif kind == "clear":
+        source = np.dstack([rgb, np.full(rgb.shape[:2], 255, "uint8")])
+        source[rgb.min(axis=2) > 235] = 0
+        rgb = np.where(rgb.min(axis=2, keepdims=True) > 235, np.uint8(255), rgb)
+        wanted = features(few, image=rgb, alignment=np.diag([0.5, 0.5, 1]))
+    elif kind == "twelve":
+        source = (rgb.astype("uint16") * 257) >> 4
+    elif kind == "grey":
+        grey = np.asarray(Image.fromarray(rgb).convert("L"))
+        source, rgb = grey, np.repeat(grey[..., None], 3, 2)
+        wanted = features(few, image=rgb, alignment=np.diag([0.5, 0.5, 1]))
+    else:
+        import xarray
+
+        source = xarray.DataArray(rgb[..., ::-1], dims=("y", "x", "c"), coords={"c": list("bgr")})
+    found = features(few, image=source, alignment=np.diag([0.5, 0.5, 1]))
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    if isinstance(source, np.ndarray):
+        few.uns["spatial"]["S1"]["images"]["hires"] = source
+        np.testing.assert_array_equal(features(few), found)
+    tiles, same = (ol.pp.tiles(i, mpp=5.0, size_um=100.0) for i in (source, rgb))
+    assert list(tiles.obs_names) == list(same.obs_names)
+    image = tiles.uns["spatial"]["slide"]["images"]["hires"]
+    assert isinstance(image, np.ndarray) and image.dtype == np.uint8
+
+
+def test_patches_share_one_depth(section):
+    """Dark patches of 12 bits stay dark beside bright ones."""
+    patches = np.random.default_rng(0).integers(0, 250, (144, 24, 24, 3)).astype("uint16")
+    patches[:70] = patches[:70] // 8
+    wanted = features(section, patches=patches.astype("uint8"), standardize=False)
+    found = features(section, patches=(patches * 257) >> 4, standardize=False)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_images_that_are_not_there(section, tmp_path):
+    section.uns["spatial"]["S1"]["images"] = {}
+    with pytest.raises(KeyError, match=r"holds no image: the 'images' of 'S1' are empty"):
+        ol.pp.image_features(section)
+    with pytest.raises(ValueError, match="no observations"):
+        ol.pp.image_features(make_section()[:0].copy())
+
+
 def test_xenium_coordinates_and_alignment(section, tmp_path):
     """Centroids in um, and an image that was turned by the matrix of Xenium Explorer."""
     image = section.uns["spatial"]["S1"]["images"]["hires"]

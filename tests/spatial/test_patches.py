@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from omicllm.spatial.patch_sources import resized
-from omicllm.spatial.patches import as_rgb, crop, inside, resampling
+from omicllm.spatial.patches import crop, inside, resampling
+from omicllm.spatial.rgb import as_rgb
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_colours_of_every_kind(image):
     assert as_rgb(image) is image
     np.testing.assert_array_equal(as_rgb(image / 255.0), image)
     np.testing.assert_array_equal(as_rgb(image.astype(np.uint16) * 257), image)
-    alpha = np.concatenate([image, image[..., :1]], axis=2)
+    alpha = np.concatenate([image, np.full_like(image[..., :1], 255)], axis=2)
     np.testing.assert_array_equal(as_rgb(alpha), image)
     np.testing.assert_array_equal(as_rgb(np.moveaxis(image, 2, 0)), image)
     np.testing.assert_array_equal(as_rgb(image[..., 0])[..., 2], image[..., 0])

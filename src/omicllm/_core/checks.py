@@ -79,11 +79,12 @@ def finite_features(values: Any, names: Iterable[Any], *, where: str) -> np.ndar
         )
         raise ValueError(msg)
     with np.errstate(over="ignore"):
-        bad: np.ndarray = ~np.isfinite(features.astype(np.float32, copy=False)).all(axis=1)
-    if bad.any():
+        finite = np.isfinite(features.astype(np.float32, copy=False))
+    bad = np.flatnonzero(~finite.all(axis=1))
+    if len(bad):
         rows = np.asarray(list(names), dtype=object)[bad]
         msg = (
-            f"{where} must hold finite numbers (n_obs, d): those of {len(rows)} of {len(bad)} "
+            f"{where} must hold finite numbers (n_obs, d): those of {len(rows)} of {len(features)} "
             f"observations are not ({listed(rows, most=3)}). Drop those observations or make their "
             "features anew."
         )

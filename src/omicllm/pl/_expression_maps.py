@@ -9,7 +9,9 @@ import numpy as np
 from omicllm._core import checks, docs, inputs
 from omicllm._core.names import positions
 from omicllm.pl._panels import as_list, finish, panels
+from omicllm.spatial.image_sources import number
 from omicllm.spatial.positions import coordinates
+from omicllm.spatial.rgb import as_rgb
 from omicllm.stats.agreement import gene_pearson
 from omicllm.stats.depth import log_normalised
 
@@ -159,5 +161,6 @@ def _picture(source: Any, section: str) -> tuple[np.ndarray | None, float]:
     images, factors = entry.get("images", {}), entry.get("scalefactors", {})
     for name in ("hires", "lowres"):
         if name in images and f"tissue_{name}_scalef" in factors:
-            return np.asarray(images[name]), float(factors[f"tissue_{name}_scalef"])
+            factor = f"tissue_{name}_scalef"
+            return np.asarray(as_rgb(images[name])), number(factors[factor], factor)
     return None, 1.0

@@ -87,9 +87,14 @@ def image_features(
         in [0, 1], channels first, standardised by the mean and deviation of ImageNet (foundation
         models: as published).
     image
-        Image instead of those in ``uns["spatial"]``: an array (H, W, 3), a file, a SpatialData
-        with one image or an image element of it; or a dict of these by section. Coordinates are
-        then its pixels, unless `alignment` says otherwise.
+        Image instead of those in ``uns["spatial"]``: an array, a file, a folder of zarr, a
+        SpatialData or an image element of it; or a dict of these by section. Files are read by
+        their colour model; alpha is laid on white; see the user guide for depths and channels.
+        Coordinates are its pixels (spot diameter and size of a pixel in ``uns["spatial"]`` then
+        hold for it too), unless `alignment` says otherwise. Those beside an element of SpatialData
+        are in its coordinate system, whose transformation is applied; with the whole SpatialData,
+        they are of the region that ``obs`` names, and of several images a region has the one
+        named after it. Patches are squares in pixels of the image, however it is turned.
     patches
         Patches cut before: array (n_obs, h, w, 3), or the name of one in `obsm`.
     patch_map
@@ -99,10 +104,11 @@ def image_features(
         Side of a patch, micrometres. By default two spot diameters (110 um for Visium).
     mpp
         Micrometres per pixel of the image that is used; one number, or a dict by section. By
-        default from ``uns["spatial"][library]["metadata"]``, from Visium HD's scale factors or
-        from `alignment`.
+        default from `alignment`, from a coordinate system of SpatialData named after the
+        micrometre, from ``uns["spatial"][library]["metadata"]`` or Visium HD's scale factors.
     spot_um
-        Diameter of a spot, micrometres: another way to say how large a pixel is.
+        Diameter of a spot, micrometres: another way to say how large a pixel is, by
+        ``scalefactors["spot_diameter_fullres"]`` in ``uns["spatial"]``.
     context
         Width of the second scale of ``"classical"`` over that of the first; 0 leaves it out.
     out_px
@@ -112,7 +118,8 @@ def image_features(
         Image of ``uns["spatial"]`` to use; by default ``"hires"``, else ``"lowres"``.
     alignment
         Matrix (3, 3) from coordinates (x, y, 1) to pixels of the image, or the CSV that Xenium
-        Explorer exports (image to morphology image at 0.2125 um; coordinates in um).
+        Explorer exports (image to morphology image at 0.2125 um; coordinates in um). Or, where an
+        image element of SpatialData has several coordinate systems, the name of one.
     {spatial_key}
         Where it is missing, ``obs["x_centroid"]`` and ``obs["y_centroid"]`` are used.
     batch_key

@@ -18,7 +18,7 @@ from omicllm.spatial.image_sources import (
 )
 from omicllm.spatial.patch_map import matched_rows, read_table
 from omicllm.spatial.patch_sources import ImagePatches, PatchSource, ReadyPatches, same_pixels
-from omicllm.spatial.patches import as_rgb
+from omicllm.spatial.rgb import as_rgb, white_level
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +44,14 @@ def patch_sources(
     max_missing: float,
 ) -> list[PatchSource]:
     """Patches by section. Parameters are those of :func:`omicllm.pp.image_features`."""
+    if not adata.n_obs:
+        msg = "adata has no observations, so there are no patches to describe."
+        raise ValueError(msg)
+    if spot_um is not None and (patches is not None or patch_map is not None):
+        msg = (
+            "spot_um= says how large a pixel of an image is: it has no use with patches cut before."
+        )
+        raise ValueError(msg)
     if patches is not None:
         return _ready_made(adata, patches, size_um, out, batch_key)
     if patch_map is None and image is None and not adata.uns.get("spatial"):
@@ -73,6 +81,9 @@ def _ready_made(
             )
         patches = np.asarray(adata.obsm[patches])
     same_pixels(patches)
+    if not hasattr(patches, "dtype"):
+        patches = np.asarray(patches)
+    white = white_level(patches, where="patches=")
     if len(patches) != adata.n_obs:
         msg = f"patches= holds {len(patches)} patches for {adata.n_obs} observations."
         raise ValueError(msg)
@@ -81,7 +92,9 @@ def _ready_made(
     for code, name in enumerate(names):
         rows = np.flatnonzero(codes == code)
         own = _Rows(patches, rows)
-        out_of.append(ReadyPatches(name, rows, np.ones(len(rows), dtype=bool), out, own, size_um))
+        out_of.append(
+            ReadyPatches(name, rows, np.ones(len(rows), dtype=bool), out, own, size_um, white=white)
+        )
     return out_of
 
 
@@ -163,7 +176,7 @@ def _mapped(
         rows = np.flatnonzero(path == name)
         if not len(rows):
             continue
-        pixels = as_rgb(opened(name), where=name)
+        pixels = as_rgb(opened(name)[0], where=name)
         stem = Path(name).name
         section = SectionImage(stem, rows, pixels, xy[rows], of_section(mpp, stem, name), None)
         side, known = patch_side(section, size_um)

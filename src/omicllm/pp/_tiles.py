@@ -9,7 +9,7 @@ import numpy as np
 from omicllm._core import checks
 from omicllm._core.log import logger
 from omicllm.spatial.image_sources import opened
-from omicllm.spatial.patches import as_rgb
+from omicllm.spatial.rgb import as_rgb
 from omicllm.spatial.stains import thumbnail, tissue_mask
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def tiles(
     Parameters
     ----------
     image
-        Array (H, W, 3), a file, a SpatialData with one image, or an image element of it.
+        Array, a file, a folder of zarr, a SpatialData with one image, or an image element of it,
+        as in :func:`omicllm.pp.image_features`.
     mpp
         Micrometres per pixel of the image.
     size_um
@@ -80,7 +81,7 @@ def tiles(
             raise ValueError(msg)
     checks.share("overlap", overlap, high=0.95)
     checks.share("min_tissue", min_tissue)
-    pixels = as_rgb(opened(image))
+    pixels = as_rgb(opened(image)[0])
     height, width = pixels.shape[:2]
     side = size_um / mpp
     if side < 4 or side > min(height, width):
@@ -117,7 +118,7 @@ def tiles(
     )  # fmt: skip
     out = anndata.AnnData(np.zeros((len(obs), 0), dtype=np.float32), obs=obs)
     out.obsm["spatial"] = corner[kept] + side / 2
-    images: dict[str, Any] = {"hires": pixels} if keep_image else {"lowres": small}
+    images: dict[str, Any] = {"hires": np.asarray(pixels)} if keep_image else {"lowres": small}
     factors = {"tissue_hires_scalef": 1.0} if keep_image else {"tissue_lowres_scalef": scale}
     out.uns["spatial"] = {
         name: {

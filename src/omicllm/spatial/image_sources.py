@@ -10,8 +10,18 @@ import numpy as np
 
 from omicllm._core import checks, inputs
 from omicllm._core.log import logger
-from omicllm.spatial.patches import as_rgb, inside
+from omicllm.spatial.elements import (
+    Frame,
+    chosen_frame,
+    frames_of,
+    image_element,
+    is_spatialdata,
+    largest_scale,
+)
+from omicllm.spatial.image_files import read_image
+from omicllm.spatial.patches import inside
 from omicllm.spatial.positions import coordinates, section_columns, warn_of_overlaid
+from omicllm.spatial.rgb import as_rgb
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,58 +140,171 @@ def section_images(
     """
     coords = coordinates(adata, spatial_key)
     if mpp is not None and not hasattr(mpp, "items"):
-        _positive("mpp", mpp)
+        mpp = number(mpp, "mpp", unit="micrometres")
     if spot_um is not None:
-        _positive("spot_um", spot_um)
-    matrix, implied = (None, None) if alignment is None else affine(alignment)
-    own = {} if image is None else (image if isinstance(image, dict) else {"": image})
-    libraries: Mapping[str, Any] = {} if own else _libraries(adata)
-    codes, names = _membership(adata, list(own or libraries), batch_key)
+        spot_um = number(spot_um, "spot_um", unit="micrometres")
+    given = {} if image is None else (image if isinstance(image, dict) else {"": image})
+    for key, value in given.items():  # a folder may hold a SpatialData
+        if isinstance(value, (str, Path)) and Path(value).is_dir():
+            given = given | {key: read_image(value)}
+    libraries: Mapping[str, Any] = {} if given else _libraries(adata)
+    regions = _regions(adata)
+    several = regions is not None and len(np.unique(regions[1])) > 1
+    if batch_key is None and several and len(given) == 1 and is_spatialdata(*given.values()):
+        assert regions is not None
+        batch_key = regions[0]
+    codes, names = _membership(adata, list(given or libraries), batch_key)
     if batch_key is None and len(names) == 1:
         warn_of_overlaid(adata, coords)
     out = []
     for code, name in enumerate(names):
         rows = np.flatnonzero(codes == code)
-        key = name if name in (own or libraries) else next(iter(own or libraries))
-        if own:
-            array, scale, spot, known = opened(own[key]), 1.0, None, None
-        else:
-            array, scale, spot, known = _stored(libraries[key], key, img_key)
-        centres = coords[rows] * scale if matrix is None else aligned(coords[rows], matrix)
-        given = of_section(mpp, name)
-        if given is None and spot_um is not None and spot:
-            given = spot_um / spot
-        found = given or implied or known
+        key = name if name in (given or libraries) else next(iter(given or libraries))
         where = f"the image of section {name!r}"
+        xy = coords[rows]
+        if given:
+            mine = None if regions is None else np.unique(regions[1][rows])
+            array, frames = opened(
+                given[key], str(mine[0]) if mine is not None and len(mine) == 1 else None
+            )
+            matrix, implied = _placement(alignment, frames, where)
+            unit = 1.0 if matrix is None else float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
+            spot, known = _beside(adata, name, unit, alone=len(names) == 1)
+        else:
+            array, unit, spot, known = _stored(libraries[key], key, img_key)
+            matrix, implied = (None, None) if alignment is None else affine(alignment)
+        centres = xy * unit if matrix is None else np.round(aligned(xy, matrix), 6)
+        scale = of_section(mpp, name)
+        if spot_um is not None:
+            scale, spot = _by_spot(scale, spot_um, spot, name)
+        found = scale or implied or known
         pixels = as_rgb(array, where=where)
         out.append(SectionImage(name, rows, pixels, centres, found and float(found), spot))
     return out
 
 
+def _regions(adata: AnnData) -> tuple[str, np.ndarray] | None:
+    """Column of obs that names the regions of a table of SpatialData, and what it holds."""
+    entry = adata.uns.get("spatialdata_attrs")
+    key = entry.get("region_key") if hasattr(entry, "get") else None
+    if key is None or str(key) not in adata.obs:
+        return None
+    return str(key), np.asarray(adata.obs[str(key)]).astype(str)
+
+
+def _placement(
+    alignment: Any, frames: dict[str, Frame], where: str
+) -> tuple[np.ndarray | None, float | None]:
+    """Matrix from coordinates to pixels of an image, None where they are the same, and um a pixel.
+
+    `alignment` goes before what an element of SpatialData says of itself; it may name one of its
+    coordinate systems.
+    """
+    name = alignment if isinstance(alignment, str) and alignment in frames else None
+    if alignment is not None and name is None:
+        return affine(alignment)
+    frame = chosen_frame(frames, name, where)
+    if frame is None:
+        return None, None
+    same = np.array_equal(frame.matrix, np.eye(3))
+    if not same:
+        logger.info("%s is placed by the transformation of its element", where)
+    return (None if same else frame.matrix), frame.mpp
+
+
+def _beside(
+    adata: AnnData, name: str, unit: float, *, alone: bool
+) -> tuple[float | None, float | None]:
+    """Spot diameter in pixels and um per pixel of an image given beside the scale factors in uns.
+
+    `unit` is the number of pixels of the image per unit of the coordinates.
+    """
+    entry = adata.uns.get(_IMAGES, {})
+    libraries = {str(k): v for k, v in entry.items() if hasattr(v, "get")}
+    if name not in libraries and not (alone and len(libraries) == 1):
+        return None, None
+    key = name if name in libraries else next(iter(libraries))
+    diameter, full = _sizes(libraries[key], key)
+    return (None if diameter is None else diameter * unit, None if full is None else full / unit)
+
+
+def _by_spot(
+    scale: float | None, spot_um: float, spot: float | None, name: str
+) -> tuple[float, float]:
+    """Um per pixel, and spot diameter in pixels, where the diameter in um is given."""
+    if spot is None and scale is None:
+        msg = (
+            f"spot_um={spot_um:g} says how large a pixel of the image of section {name!r} is only "
+            "where the diameter of a spot in pixels is known, and adata.uns['spatial'][library]"
+            "['scalefactors']['spot_diameter_fullres'] is not there: pass mpp= (um per pixel)."
+        )
+        raise ValueError(msg)
+    if spot is None:
+        assert scale is not None
+        return scale, spot_um / scale
+    if scale is not None and abs(scale * spot / spot_um - 1) > 0.05:
+        msg = (
+            f"mpp={scale:g} and spot_um={spot_um:g} do not agree for section {name!r}: a spot of "
+            f"{spot:.4g} pixels is {scale * spot:.4g} um wide by the first. Give one of them."
+        )
+        raise ValueError(msg)
+    return scale or spot_um / spot, spot
+
+
 def of_section(mpp: float | Mapping[str, float] | None, *names: str) -> float | None:
     """Micrometres per pixel of a section, from one number or a dict by name."""
-    if mpp is None or isinstance(mpp, (int, float, np.number)):
-        return None if mpp is None else float(mpp)
-    return next((float(mpp[n]) for n in names if n in mpp), None)
+    if mpp is None:
+        return None
+    if not hasattr(mpp, "items"):
+        return number(mpp, "mpp", unit="micrometres")
+    by_name: dict[str, Any] = dict(mpp)  # type: ignore[arg-type]
+    given = next((by_name[n] for n in names if n in by_name), None)
+    return None if given is None else number(given, "mpp", unit="micrometres")
 
 
-def _positive(name: str, value: Any) -> None:
-    if not (isinstance(value, (int, float, np.number)) and np.isfinite(value) and value > 0):
-        msg = f"{name} must be a positive number of micrometres, not {value!r}."
+def number(value: Any, where: str, *, unit: str = "") -> float:
+    """A positive number, also as an array of length one (as R writes) or as text.
+
+    Raises
+    ------
+    ValueError
+        Anything else.
+    """
+    found = np.asarray(value).ravel()
+    try:
+        (single,) = found.tolist()
+        if isinstance(single, (bool, type(None))):
+            raise TypeError
+        if isinstance(single, bytes):
+            single = single.decode()
+        out = float(single)
+    except (TypeError, ValueError):
+        out = float("nan")
+    if not np.isfinite(out) or out <= 0:
+        of = f" of {unit}" if unit else ""
+        msg = f"{where} must be a positive number{of}, not {value!r}."
         raise ValueError(msg)
+    return out
 
 
 def _libraries(adata: AnnData) -> Mapping[str, Any]:
     """Entries of uns["spatial"] that hold images."""
     found = adata.uns.get(_IMAGES, {})
-    libraries = {str(k): v for k, v in found.items() if hasattr(v, "get") and v.get("images")}
-    if not libraries:
-        hint = (
-            "An image is looked for in adata.uns['spatial'][library]['images'] (as squidpy keeps "
-            "it). Or pass image=, patches= or patch_map=."
+    entries = dict(found.items()) if hasattr(found, "items") else {}
+    libraries = {str(k): v for k, v in entries.items() if hasattr(v, "get") and v.get("images")}
+    if libraries:
+        return libraries
+    hint = (
+        "An image is looked for in adata.uns['spatial'][library]['images'] (as squidpy keeps "
+        "it). Or pass image=, patches= or patch_map=."
+    )
+    if _IMAGES in adata.uns:
+        msg = (
+            f"adata.uns['spatial'] holds no image: the 'images' of {checks.listed(entries)} are "
+            f"empty or not there. {hint}"
         )
-        raise checks.missing(_IMAGES, "adata.uns", adata.uns, hint=hint)
-    return libraries
+        raise checks.ReadableKeyError(msg)
+    raise checks.missing(_IMAGES, "adata.uns", adata.uns, hint=hint)
 
 
 def _membership(
@@ -213,29 +336,21 @@ def _membership(
     return codes, names
 
 
-def opened(image: Any) -> Any:
-    """An image given as an array, a file, a SpatialData with one image, or an element of it."""
-    images = getattr(image, "images", None)
-    if images is not None and hasattr(image, "tables"):
-        if len(images) != 1:
-            msg = (
-                f"The SpatialData holds {len(images)} images ({checks.listed(images)}): pass one "
-                "of them, image=sdata.images[name]."
-            )
-            raise ValueError(msg)
-        image = next(iter(images.values()))
-    if isinstance(image, (str, Path)):
-        from skimage.io import imread
+def opened(image: Any, region: str | None = None) -> tuple[Any, dict[str, Frame]]:
+    """What :func:`as_rgb` reads of an image, and where the image lies, by coordinate system.
 
-        if not Path(image).is_file():
-            msg = f"There is no image file {image}."
-            raise FileNotFoundError(msg)
-        return imread(image)
-    if hasattr(image, "children") and "scale0" in image.children:  # several resolutions
-        image = next(iter(image["scale0"].data_vars.values()))
-    if {"c", "y", "x"} <= set(getattr(image, "dims", ())):
-        return np.asarray(image.transpose("y", "x", "c"))
-    return image
+    Parameters
+    ----------
+    image
+        Array, file, folder of zarr, SpatialData, or an image element of it.
+    region
+        Element of the SpatialData that the observations are of.
+    """
+    if isinstance(image, (str, Path)):
+        image = read_image(image)
+    sdata = image if is_spatialdata(image) else None
+    image = largest_scale(image) if sdata is None else image_element(image, region)
+    return image, frames_of(image, sdata, region)
 
 
 def _stored(
@@ -259,13 +374,31 @@ def _stored(
             hint="It is the number of pixels of the image per unit of the coordinates; without it "
             "spots cannot be placed. Set it, or pass image= with alignment=.",
         )
-    scale = float(factors.get(factor, 1.0))
-    diameter = factors.get("spot_diameter_fullres")
-    spot = float(diameter) * scale if diameter is not None else None
+    path = f"adata.uns['spatial'][{name!r}]"
+    scale = number(factors.get(factor, 1.0), f"{path}['scalefactors'][{factor!r}]")
+    diameter, full = _sizes(library, name)
     metadata = library.get("metadata", {}) or {}
-    full = metadata.get("um_per_fullres_px", factors.get("microns_per_pixel"))
-    known = metadata.get(f"um_per_{img_key}_px", None if full is None else float(full) / scale)
-    return images[img_key], scale, spot, None if known is None else float(known)
+    known = None if full is None else full / scale
+    if metadata.get(f"um_per_{img_key}_px") is not None:
+        entry = f"um_per_{img_key}_px"
+        known = number(metadata[entry], f"{path}['metadata'][{entry!r}]")
+    return images[img_key], scale, None if diameter is None else diameter * scale, known
+
+
+def _sizes(library: Mapping[str, Any], name: str) -> tuple[float | None, float | None]:
+    """Spot diameter in pixels of the full resolution, and micrometres per such pixel."""
+    path = f"adata.uns['spatial'][{name!r}]"
+    factors, metadata = (library.get(k, {}) or {} for k in ("scalefactors", "metadata"))
+    found = []
+    for where, entry, key in (
+        ("scalefactors", factors, "spot_diameter_fullres"),
+        ("metadata", metadata, "um_per_fullres_px"),
+        ("scalefactors", factors, "microns_per_pixel"),
+    ):
+        value = entry.get(key)
+        found.append(None if value is None else number(value, f"{path}[{where!r}][{key!r}]"))
+    diameter, stated, measured = found
+    return diameter, stated if stated is not None else measured
 
 
 def patch_side(
@@ -289,7 +422,7 @@ def patch_side(
             raise ValueError(msg)
         side = 2 * section.spot
         return side, side * section.mpp if section.mpp else None
-    _positive("size_um", size_um)
+    size_um = number(size_um, "size_um", unit="micrometres")
     if not section.mpp:
         msg = (
             f"size_um={size_um:g} needs the size of a pixel of the image of section "

@@ -9,7 +9,9 @@ import numpy as np
 
 from omicllm._core import checks
 from omicllm._core.log import logger
-from omicllm.spatial.patches import as_rgb, crop, resampling
+from omicllm.spatial.image_files import read_image
+from omicllm.spatial.patches import crop, resampling
+from omicllm.spatial.rgb import as_rgb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +66,7 @@ class ReadyPatches:
     patches: Any = field(repr=False)
     size_um: float | None = None
     wide: bool = False
+    white: float | None = None  #: value of white of all patches together
 
     def cut(self, index: np.ndarray, scale: float = 1.0) -> np.ndarray:
         """Patches of some observations; `scale` has no meaning here."""
@@ -72,10 +75,8 @@ class ReadyPatches:
     def _one(self, i: int) -> np.ndarray:
         patch = self.patches[i]
         if isinstance(patch, str):
-            from skimage.io import imread
-
-            patch = imread(patch)
-        return resized(as_rgb(patch, where="a patch"), self.out)
+            patch = read_image(patch)
+        return resized(as_rgb(patch, where="a patch", white=self.white), self.out)
 
 
 def resized(patch: np.ndarray, out: int) -> np.ndarray:

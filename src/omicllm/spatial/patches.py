@@ -7,56 +7,6 @@ from typing import Any
 import numpy as np
 
 
-def as_rgb(image: Any, *, where: str = "the image") -> Any:
-    """An image as (H, W, 3) uint8, without a copy where it is one already.
-
-    Parameters
-    ----------
-    image
-        (H, W), (H, W, 1), (H, W, 3) or (H, W, 4, the alpha channel is dropped); channels first
-        with 3 or 4 channels is turned. Whole numbers up to 255 (65,535: divided by 257), or
-        floats in [0, 1].
-    where
-        Name used in messages.
-
-    Raises
-    ------
-    ValueError
-        Another shape, or values outside these ranges.
-    """
-    if getattr(image, "dtype", None) == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
-        return image
-    array = np.asarray(image)
-    if array.ndim == 3 and array.shape[0] in (1, 3, 4) and min(array.shape[1:]) > 4:
-        array = np.moveaxis(array, 0, -1)
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
-        msg = f"{where} must be (height, width, 3), not of shape {np.shape(image)}."
-        raise ValueError(msg)
-    array = array[..., :3]
-    if array.shape[2] == 1:
-        array = np.repeat(array, 3, axis=2)
-    return np.ascontiguousarray(_as_bytes(array, where))
-
-
-def _as_bytes(array: np.ndarray, where: str) -> np.ndarray:
-    """Colour values as uint8."""
-    if array.dtype == np.uint8:
-        return array
-    low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
-    if array.dtype == np.uint16 and high > 255:
-        return (array // 257).astype(np.uint8)
-    if array.dtype.kind == "f" and low >= 0 and high <= 1:
-        return np.rint(array * 255).astype(np.uint8)
-    if array.dtype.kind in "iuf" and low >= 0 and high <= 255:
-        return np.rint(array).astype(np.uint8)
-    if array.dtype == bool:
-        return array.astype(np.uint8) * 255
-    msg = f"{where} holds values from {low:g} to {high:g}: use uint8, or floats from 0 to 1."
-    raise ValueError(msg)
-
-
 def resampling(side: int, out: int) -> np.ndarray:
     """Weights (out, side) that average pixels when shrinking and interpolate when enlarging."""
     edges = np.linspace(0, side, out + 1)

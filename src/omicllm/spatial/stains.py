@@ -105,6 +105,10 @@ def glass_limit(dense: np.ndarray) -> float:
     return float(np.clip((edges[peak] + edges[peak + 1]) / 2 + _PALE, _GLASS, _STAINED))
 
 
+#: Optical density that no stain has: nothing was scanned there, or the image was padded.
+_BLACK = 2.0
+
+
 def tissue_mask(image: np.ndarray, *, smooth: float = 2.0, smallest: float = 1e-3) -> np.ndarray:
     """Where an image holds tissue.
 
@@ -124,7 +128,7 @@ def tissue_mask(image: np.ndarray, *, smooth: float = 2.0, smallest: float = 1e-
     from scipy import ndimage
 
     dense = ndimage.gaussian_filter(density(image), smooth)
-    mask = dense > glass_limit(dense)
+    mask = (dense > glass_limit(dense)) & (dense < _BLACK)
     least = smallest * mask.size
     for value in (True, False):
         label, n = ndimage.label(mask == value)

@@ -22,7 +22,7 @@ _LOWER_SHARES = np.linspace(0, 1, 9)
 _ROUNDING = 1e-4
 _BINS, _MAX_CELLS, _MAX_ROWS = 8, 8000, 600
 #: Log rates and log depths at which counts are looked up are multiples of it.
-_STEP = 0.1
+_STEP = 0.05
 
 
 def _log_likelihood(x: np.ndarray, mean: np.ndarray, a: float) -> float:
@@ -128,7 +128,7 @@ class CountIntervals:
 
 
 def _grid(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The multiples of 0.1 that are nearest to some value, and which of them each value has.
+    """The multiples of 0.05 that are nearest to some value, and which of them each value has.
 
     A row then has the same bounds whatever other rows there are.
     """

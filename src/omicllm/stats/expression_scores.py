@@ -247,8 +247,8 @@ def _scored(
         pred, truth = pred[:, known], truth[:, known]
     sums = [Sums.of(pred, truth, blocks)]
     if any(len(np.unique(folds[sections == s])) > 1 for s in np.unique(sections)):
-        inside = [within_folds(v, sections, folds) for v in (pred, truth)]
-        sums.append(Sums.of(inside[0], inside[1], blocks))
+        within = [within_folds(v, sections, folds) for v in (pred, truth)]
+        sums.append(Sums.of(within[0], within[1], blocks))
     scores[:, known] = _scores(sums, None)[0]
     return sums, scores
 
