@@ -45,3 +45,15 @@ def test_describe():
     assert names.describe(["ENSG00000000003.14"] * 2) == "Ensembl ids with a version suffix"
     assert names.describe(["ACTB", "TP53"]).startswith("upper-case")
     assert names.describe(np.array([])) == "no names"
+
+
+def test_a_typo_gets_close_matches_and_no_advice():
+    available = ["Penk", "Plp1", "Mbp", "Gfap"]
+    with pytest.raises(KeyError) as caught:
+        names.positions(["PENKX"], ["PENK", *available])
+    assert "Names like it: 'PENKX': 'PENK'" in str(caught.value)
+    with pytest.raises(KeyError) as caught:
+        names.positions(["CD3Ex"], ["CD3E", "CD3D", "CD8A"])
+    assert "'CD3E'" in str(caught.value) and "Ids and symbols" not in str(caught.value)
+    with pytest.raises(KeyError, match="Ids and symbols do not match"):
+        names.positions(["ENSG00000141510"], available)

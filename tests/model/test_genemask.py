@@ -351,3 +351,23 @@ def test_another_k_is_refused_when_loading(tmp_path):
         ValueError, match=r"of 4-mers \(261 tokens\), but its weights are for 69 .*of 3-mers"
     ):
         ol.model.GeneMaskLM.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("sequence", ["N" * 60, "AC", "ACNTG", "ACNNGN" * 9])
+@pytest.mark.parametrize("masking", ["dnabert", "random"])
+def test_a_corpus_without_a_word_ends(sequence, masking):
+    from omicllm.genome.kmers import KmerTokenizer
+    from omicllm.model._genemask_rows import masked_batches
+
+    batches = masked_batches(
+        None, [sequence] * 10, KmerTokenizer(3), batch_size=4, max_tokens=16, n_steps=2,
+        curriculum=False, seed=0, masking={"masking": masking, "ranks": None},
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="No piece of the corpus has 3 known bases"):
+        next(batches(0, 1))
+    batches = masked_batches(
+        None, ["ACGTACGT"] * 10, KmerTokenizer(3), batch_size=4, max_tokens=16, n_steps=2,
+        curriculum=False, seed=0, masking={"masking": masking, "ranks": None, "centre_share": 0.0},
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="no token to predict"):
+        next(batches(0, 1))

@@ -162,3 +162,10 @@ def test_counts_and_words_agree_with_a_counter():
         pairs = Counter(sequence[i : i + 2] for i in range(199))
         got = dict(zip(counts.var_names, counts.X[row].toarray().ravel(), strict=True))
         assert got == {w: pairs[w] for w in counts.var_names}
+
+
+def test_counts_above_the_whole_numbers_of_float32():
+    n = 2**24 + 1
+    adata = ad.AnnData(obs=pd.DataFrame({"sequence": ["A" * n + "C"]}, index=["s"]))
+    counts = ol.pp.kmer_counts(adata, k=1)
+    assert counts.X.toarray().tolist() == [[n, 0, 1, 0]]

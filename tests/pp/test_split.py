@@ -143,3 +143,16 @@ def test_blocks_do_not_depend_on_how_a_section_is_turned(turn):
         ol.pp.split(adata, method="blocks", n_blocks=9)
         found.append(adata.obs["split"].astype(str).to_numpy())
     assert len(set(found[0])) > 1 and np.array_equal(*found)
+
+
+def test_a_part_with_one_label_is_named(caplog):
+    obs = pd.DataFrame(
+        {"slide": ["a", "b", "c"] * 4, "condition": ["DKD", "DKD", "normal"] * 4},
+        index=[str(i) for i in range(12)],
+    )
+    adata = ad.AnnData(np.zeros((12, 1), np.float32), obs=obs)
+    ol.pp.split(adata, groupby="slide", test="a", labels_key="condition")
+    assert "the test rows are all 'DKD'" in caplog.text and "the train rows" not in caplog.text
+    caplog.clear()
+    ol.pp.split(adata, method="stratified", labels_key="condition", test_size=0.5, val_size=0)
+    assert not caplog.text

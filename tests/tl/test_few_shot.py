@@ -312,3 +312,41 @@ def test_refuses():
     same_object(adata, before)
     with pytest.raises(KeyError, match="ol.tl.few_shot"):
         ol.get.few_shot_df(adata)
+
+
+class Drawing:
+    """A model that answers at random, by the global generator."""
+
+    def fit(self, sequences, labels):
+        return self
+
+    def predict_proba(self, sequences):
+        p = np.random.random(len(sequences))
+        return np.column_stack([p, 1 - p])
+
+
+def test_the_seed_reaches_models_and_intervals_stay_on_the_scale():
+    rng = np.random.default_rng(0)
+    sequences = ["".join(rng.choice(list("ACGT"), 20)) for _ in range(24)]
+    obs = pd.DataFrame({"sequence": sequences, "label": ["a", "b"] * 12})
+    obs["split"] = ["train"] * 16 + ["test"] * 8
+    obs.index = obs.index.astype(str)
+
+    def scores(seed):
+        adata = ad.AnnData(obs=obs.copy())
+        # All of a class is drawn, so that nothing but the model differs between seeds.
+        ol.tl.few_shot(
+            adata, shots=8, n_draws=2, models={"drawing": Drawing()}, rng=seed, show_progress=False
+        )
+        table = ol.get.few_shot_df(adata)
+        return adata, table.loc[table["model"] == "drawing", "auc"].tolist()
+
+    adata, first = scores(0)
+    assert scores(0)[1] == first and scores(1)[1] != first
+    summary = ol.get.few_shot_df(adata, summary=True)
+    for score, lowest in (("accuracy", 0), ("auc", 0), ("f1_macro", 0), ("mcc", -1)):
+        low, high = summary[f"{score}_low"], summary[f"{score}_high"]
+        same = summary[f"{score}_sd"] < 1e-12
+        assert low.isna().equals(same) and high.isna().equals(same)
+        assert (low[~same] >= lowest).all() and (high[~same] <= 1).all()
+        assert (low[~same] < high[~same]).all()

@@ -272,7 +272,9 @@ def to_numbers(values: pd.Series, *, path: str | Path, column: str) -> pd.Series
 
     text = values.astype(str).str.strip()
     absent = values.isna().to_numpy() | text.isin(MISSING).to_numpy()
-    found = pd.to_numeric(values.where(~absent, None), errors="coerce").astype(np.float64)
+    # Whole numbers over 64 bits are made fractions, or pandas would not read them.
+    plain = text.str.replace(r"^([+-]?\d{19,})$", r"\1.0", regex=True)
+    found = pd.to_numeric(plain.where(~absent, None), errors="coerce").astype(np.float64)
     wrong = np.flatnonzero(found.isna().to_numpy() & ~absent)
     if len(wrong):
         msg = (
@@ -327,7 +329,7 @@ def read_json(path: str | Path, *, what: str = "JSON file", **options: Any) -> A
 
 
 _WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
-_DECIMAL = re.compile(r"-?(?:0|[1-9]\d*)?(?:\.\d*)?(?:[eE][+-]?\d+)?")
+_DECIMAL = re.compile(r"-?(?:0|[1-9]\d{0,17})?(?:\.\d*)?(?:[eE][+-]?\d+)?")
 
 
 def typed(values: pd.Series) -> pd.Series:

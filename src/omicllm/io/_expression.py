@@ -252,7 +252,11 @@ def read_mpra(
 
 
 def _mpra_table(path: str | Path) -> pd.DataFrame:
-    return read_table(path, what="table of an MPRA")
+    frame = read_table(path, what="table of an MPRA")
+    if frame.empty:
+        msg = f"{path} holds a header and no variant (there: {checks.listed(frame.columns)})."
+        raise ValueError(msg)
+    return frame
 
 
 def _skew(frame: pd.DataFrame, path: str | Path, cell: str) -> pd.Series:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
+from omicllm._core.text_files import lines
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -60,14 +62,14 @@ def read_gene_sets(gene_sets: Any) -> dict[str, list[str]]:
 
 
 def _gmt(path: Path) -> list[tuple[str, list[str]]]:
-    if not path.is_file():
+    if not path.exists():
         msg = f"gene_sets={str(path)!r}: there is no such file (the path of a GMT file is needed)."
         raise FileNotFoundError(msg)
     pairs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in lines(path, what="GMT file"):
         if not line.strip():
             continue
-        fields = line.rstrip("\r\n").split("\t")
+        fields = line.split("\t")
         if len(fields) < 3:
             msg = (
                 f"{path}, line {number}: a GMT line holds a name, a description and genes, "
@@ -75,6 +77,9 @@ def _gmt(path: Path) -> list[tuple[str, list[str]]]:
             )
             raise ValueError(msg)
         pairs.append((fields[0], [f for f in fields[2:] if f]))
+    if not pairs:
+        msg = f"{path} holds no gene set."
+        raise ValueError(msg)
     return pairs
 
 
