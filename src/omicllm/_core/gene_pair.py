@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from omicllm._core import checks, inputs, memory
+from omicllm._core import rng as rngs
 from omicllm._core.log import logger
 from omicllm._core.names import describe, positions, unique
 
@@ -103,7 +104,10 @@ def gene_pair(
     tissue = read_columns(X, positions(list(shared), measured), shared, inputs.place(layer))
     names = np.concatenate([shared, targets])
     m = reference.n_obs
-    rows = None if m <= max_reference else np.sort(rng.choice(m, max_reference, replace=False))
+    rows = None
+    if m > max_reference:
+        drawn = rng.choice(m, max_reference, replace=False)
+        rows = np.sort(rngs.name_order(reference.obs_names)[drawn])
     if rows is not None:
         logger.info("%d of %d reference cells are used", len(rows), m)
     where = inputs.place(reference_layer, "reference")

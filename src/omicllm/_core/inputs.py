@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from omicllm._core import blocks, memory
+from omicllm._core import rng as rngs
 from omicllm._core.checks import listed, missing
 from omicllm._core.log import logger
 from omicllm._core.settings import settings
@@ -49,6 +50,52 @@ def resolve(data: AnnData | MuData, mod: str | None = None) -> AnnData:
     if mod not in modalities:
         raise missing(mod, "mdata.mod", modalities, hint="Choose one of them with mod=.")
     return modalities[mod]
+
+
+class NameOrder(NamedTuple):
+    """Positions that put observations and genes of an object into the order of their names."""
+
+    obs: np.ndarray
+    var: np.ndarray
+
+    def restore(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Put results (``"attribute:key"`` -> value) into the order of the object."""
+        obs, var = np.argsort(self.obs), np.argsort(self.var)
+        axes = {
+            "obs": (obs,), "obsm": (obs,), "obsp": (obs, obs), "layers": (obs, var),
+            "var": (var,), "varm": (var,), "varp": (var, var),
+        }  # fmt: skip
+        out = {}
+        for slot, value in values.items():
+            for axis, rows in enumerate(axes.get(slot.split(":")[0], ())):
+                value = _taken(value, rows) if axis == 0 else value[:, rows]
+            out[slot] = value
+        return out
+
+    def genes(self, at: np.ndarray) -> np.ndarray:
+        """Where some genes of the ordered object are in that order which the object has them in."""
+        return at[np.argsort(self.var[at])]
+
+
+def _taken(value: Any, rows: np.ndarray) -> Any:
+    """Rows of an array, a table or a categorical."""
+    if hasattr(value, "iloc"):
+        return value.iloc[rows]
+    return np.asarray(value, dtype=object)[rows] if isinstance(value, list) else value[rows]
+
+
+def by_name(adata: AnnData, *, obs: bool = True, var: bool = True) -> tuple[AnnData, NameOrder]:
+    """View an object with observations and genes in the order of their names.
+
+    What is computed from it (draws, folds, ties, signs of axes, the order of batches) is the same
+    for the same object in any order; results go back by :meth:`NameOrder.restore`. Of names that
+    occur twice the first comes first.
+    """
+    order = NameOrder(
+        rngs.name_order(adata.obs_names) if obs else np.arange(adata.n_obs),
+        rngs.name_order(adata.var_names) if var else np.arange(adata.n_vars),
+    )
+    return adata[order.obs, order.var], order
 
 
 def stored(adata: AnnData, layer: str | None = None) -> Any:

@@ -1,4 +1,9 @@
-"""Random numbers: an ``rng`` argument in, the caller's global state left as it was."""
+"""Random numbers: an ``rng`` argument in, the caller's global state left as it was.
+
+What draws observations or genes works on them in :func:`name_order`
+(:func:`omicllm._core.inputs.by_name`), so that the same object in another order gives the same
+result.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,7 @@ import numpy as np
 from omicllm._core import process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 RNG = int | np.random.Generator | None
 
@@ -39,6 +44,18 @@ def seed_of(rng: RNG) -> int:
     if isinstance(rng, (int, np.integer)) and 0 <= rng < 2**31:
         return int(rng)
     return int(generator(rng).integers(2**31))
+
+
+def name_order(names: Sequence[str]) -> np.ndarray:
+    """Positions in an order that depends on the names alone; equal names stay as they come.
+
+    The order is that of a hash, so that it tells nothing of what names have in common (a section,
+    a place on a grid).
+    """
+    from pandas.util import hash_array
+
+    values = np.array([str(name) for name in names], dtype=object)
+    return np.argsort(hash_array(values, categorize=False), kind="stable")
 
 
 @contextmanager

@@ -112,7 +112,7 @@ def split(
     that comes nearest the sizes and label shares asked for is kept. A label that would be missing
     from the training rows gets one of its rows back when single rows are dealt.
     """
-    source = inputs.resolve(adata, mod)
+    source, order = inputs.by_name(inputs.resolve(adata, mod))
     methods = ("auto", "random", "stratified", "groups", "blocks", "personal")
     checks.one_of("method", method, methods)
     checks.whole_number("n_blocks", n_blocks)
@@ -155,7 +155,7 @@ def split(
             "method": method, "groupby": groupby, "test": _texts(test), "test_size": test_size,
             "val_size": val_size, "gene_shares": list(gene_shares), "rng": rngs.recorded(rng),
         }  # fmt: skip
-        by_gene = results.Result("pp.split", values, params, key_added=key_added)
+        by_gene = results.Result("pp.split", order.restore(values), params, key_added=key_added)
         return results.write(adata, by_gene, mod=mod, copy=copy)
     strata, label_names = _labels(source, labels_key)
     groups, names = _groups(source, method, groupby, batch_key, spatial_key, n_blocks)
@@ -185,7 +185,7 @@ def split(
 
     result = results.Result(
         "pp.split",
-        {"obs:{root}": pd.Categorical.from_codes(part, PARTS)},
+        order.restore({"obs:{root}": pd.Categorical.from_codes(part, PARTS)}),
         {
             "method": method, "groupby": groupby, "labels_key": labels_key,
             "test_size": test_size, "val_size": val_size, "test": _texts(test), "val": _texts(val),

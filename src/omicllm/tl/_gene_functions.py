@@ -122,7 +122,7 @@ def gene_functions(
     Read the tables with :func:`omicllm.get.gene_functions_df`. Neighbour voting after Ballouz et
     al. 2017 (EGAD), with a self-tuning kernel in place of ranks.
     """
-    source = inputs.resolve(adata, mod)
+    source, order = inputs.by_name(inputs.resolve(adata, mod))
     name, column = f"X_{key}", groupby or f"{key}_cluster"
     if name not in source.varm:
         raise checks.missing(
@@ -179,6 +179,8 @@ def gene_functions(
     table = _proposals(
         votes, hidden, members, names[universe], np.array(sets), area, n_proposed, n_folds
     )
+    place = pd.Index(names[np.argsort(order.var)]).get_indexer(table["gene"])
+    table = table.iloc[np.argsort(place, kind="stable")].set_axis(table.index)
     best = table[table["rank"] == 1]
     row = pd.Index(names).get_indexer(best["gene"])
     proposed = np.full(source.n_vars, None, dtype=object)
@@ -190,7 +192,7 @@ def gene_functions(
     )
     result = results.Result(
         "tl.gene_functions",
-        {"var:{root}": pd.Categorical(proposed), "var:{root}_score": score},
+        order.restore({"var:{root}": pd.Categorical(proposed), "var:{root}_score": score}),
         {
             "key": key, "groupby": column, "n_neighbors": n_neighbors, "n_folds": n_folds,
             "n_proposed": n_proposed, "min_size": min_size, "max_size": max_size,

@@ -123,7 +123,7 @@ def gene_interactions(
     and the spread between the sections of a condition. With one section per condition it does not
     cover variation between sections.
     """
-    source = inputs.resolve(adata, mod)
+    source, order = inputs.by_name(inputs.resolve(adata, mod))
     name = f"X_{key}"
     if name not in source.varm:
         raise checks.missing(
@@ -190,7 +190,7 @@ def gene_interactions(
     extra["table"] = table
     result = results.Result(
         "tl.gene_interactions",
-        {"var:{root}_degree": degree},
+        order.restore({"var:{root}_degree": degree}),
         {
             "key": key, "n_neighbors": n_neighbors, "n_folds": n_folds, "n_repeats": n_repeats,
             "n_bootstraps": n_bootstraps, "min_count": min_count, "batch_key": batch_key,

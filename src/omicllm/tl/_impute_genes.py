@@ -135,7 +135,7 @@ def impute_genes(
     generator instead, which is :class:`omicllm.model.SIGELImputer` and measured weaker; see the
     user guide. Read the result with :func:`omicllm.get.imputed`.
     """
-    source = inputs.resolve(adata, mod)
+    source, order = inputs.by_name(inputs.resolve(adata, mod))
     checks.one_of("method", method, ("sigel", "knn"))
     checks.whole_number("n_folds", n_folds, at_least=3)
     checks.share("coverage", coverage, low=0.5, high=0.99)
@@ -166,9 +166,11 @@ def impute_genes(
     scores = _scores(pair.shared, pair.tissue, made, grids)
     means = {c: float(np.nanmean(v)) for c, v in scores.items() if c != "gene" and v.notna().any()}
     heldout = made.heldout
+    shared = _in_place(pair.shared, source, order)
     if len(made.cells) < source.n_obs:
         heldout = np.full((source.n_obs, len(pair.shared)), np.nan, dtype=np.float32)
         heldout[made.cells] = made.heldout
+    scores = scores.iloc[shared].set_axis(scores.index)
     logger.info(
         "imputed %d genes from %d shared ones; hidden in turn, these have a mean Pearson of %.3f "
         "(kNN %.3f), and intervals hold %.3f of their values",
@@ -177,12 +179,12 @@ def impute_genes(
     )  # fmt: skip
     result = results.Result(
         "tl.impute_genes",
-        {
+        order.restore({
             "obsm:{root}": made.values,
             "obsm:{root}_lower": made.lower,
             "obsm:{root}_upper": made.upper,
-            "obsm:{root}_heldout": heldout,
-        },
+            "obsm:{root}_heldout": heldout[:, shared],
+        }),
         {
             "method": method, "layer": layer, "reference_layer": reference_layer,
             "n_folds": n_folds, "coverage": coverage, "n_neighbors": n_neighbors, "n_pcs": n_pcs,
@@ -202,6 +204,11 @@ def impute_genes(
         key_added,
     )  # fmt: skip
     return results.write(adata, result, mod=mod, copy=copy)
+
+
+def _in_place(shared: np.ndarray, source: AnnData, order: inputs.NameOrder) -> np.ndarray:
+    """Numbers of the shared genes in the order which the object has them in."""
+    return np.argsort(order.var[source.var_names.get_indexer(shared)])
 
 
 def _coordinates(source: AnnData, spatial_key: str, batch_key: str | None) -> np.ndarray | None:

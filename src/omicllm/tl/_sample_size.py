@@ -143,7 +143,7 @@ def sample_size(
         "heritability": heritability, "n_folds": n_folds, "n_iter": n_iter, "n_boot": n_boot,
         "split_key": split_key, "rna": rna, "geno": geno, "rng": rngs.recorded(rng),
     }  # fmt: skip
-    arrays = {"table": table, "summary": summary}
+    arrays = {"table": cohort.as_in_object(table), "summary": summary}
     result = results.Result("tl.sample_size", {}, params, arrays, key_added)
     return results.write(mdata, result, mod=rna, copy=copy)
 

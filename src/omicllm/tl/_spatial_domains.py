@@ -140,7 +140,7 @@ def spatial_domains(
     Scrucca et al. (2016), The R Journal 8:289 (model EEE); Craven and Wahba (1979) for
     cross-validation; Hu et al. (2021), Nature Methods 18:1342 (SpaGCN).
     """
-    source = inputs.resolve(adata, mod)
+    source, order = inputs.by_name(inputs.resolve(adata, mod))
     _check(source, method, input, n_domains, n_genes, dims, factors, n_starts, cross_check)
     if use_rep is not None and (method == "spagcn" or genes is not None):
         msg = "use_rep= replaces genes: it goes with method='builtin' and without genes=."
@@ -169,7 +169,10 @@ def spatial_domains(
             source, graph, groups, layer=layer, kind=input, genes=genes, n_genes=n_genes,
             gene_key=gene_key, seed=seed, rng=generator,
         )  # fmt: skip
-        arrays = {"genes": list(source.var_names[used.genes]), "gene_source": used.source}
+        arrays = {
+            "genes": list(source.var_names[order.genes(used.genes)]),
+            "gene_source": used.source,
+        }
         weights = used.weights
         if coords is None:
             P = weighted_scores(used.Y, max(dims), weights, groups)
@@ -203,10 +206,10 @@ def spatial_domains(
     categories = [str(i) for i in range(n_found)]
     result = results.Result(
         "tl.spatial_domains",
-        {
+        order.restore({
             "obs:{root}": pd.Categorical.from_codes(label, categories=categories),
             "obs:{root}_confidence": confidence.astype(np.float32),
-        },
+        }),
         {
             "n_domains": n_domains, "method": method, "use_rep": use_rep, "n_genes": n_genes,
             "gene_key": gene_key, "layer": layer, "input": input,

@@ -287,12 +287,12 @@ def _fitted(
     tables = {"summary": _summary(how.models, columns, cohort.test)}
     values = _slots(out, columns, seen)
     if sweep:
-        tables["windows"] = pd.DataFrame(
-            rows, columns=_WINDOWS, index=[str(i) for i in range(len(rows))]
+        tables["windows"] = cohort.as_in_object(
+            pd.DataFrame(rows, columns=_WINDOWS, index=[str(i) for i in range(len(rows))])
         )
         values |= {f"var:{{root}}_{m}_window": chosen[m] for m in how.models}
     varm = {f"varm:{{root}}_{m}": _stacked(effects[m], genotypes.n_total) for m in how.models}
-    return values, varm, tables, cohort.genes
+    return _as_in_object(cohort, values, varm, tables)
 
 
 def _published(
@@ -330,7 +330,19 @@ def _published(
         )
         for m in found.models
     }
-    return _slots(out, columns, seen), varm, tables, cohort.genes
+    return _as_in_object(cohort, _slots(out, columns, seen), varm, tables)
+
+
+def _as_in_object(
+    cohort: Cohort, values: dict[str, Any], varm: dict[str, Any], tables: dict[str, Any]
+) -> Any:
+    """Slots of `rna` and of `geno`, tables and genes, with people and genes as the object has them.
+
+    Tables that are sorted by gene are already.
+    """
+    genes = np.argsort(cohort.order.var)
+    weights = {slot: value[:, genes] for slot, value in varm.items()}
+    return cohort.order.restore(values), weights, tables, cohort.genes[genes]
 
 
 def _slots(

@@ -40,12 +40,22 @@ class Cohort:
         bool (n_people, n_genes).
     genes
         Gene names.
+    order
+        Where the object has these people and genes.
     """
 
     Y: np.ndarray
     train: np.ndarray
     test: np.ndarray
     genes: np.ndarray
+    order: inputs.NameOrder
+
+    def as_in_object(self, table: Any) -> Any:
+        """A table with the column ``gene``, its genes in the order of the object."""
+        place = np.argsort(self.order.var)
+        number = {gene: place[i] for i, gene in enumerate(self.genes)}
+        rows = np.argsort([number[gene] for gene in table["gene"]], kind="stable")
+        return table.iloc[rows].set_axis(table.index)
 
 
 class Genotypes:
@@ -141,6 +151,9 @@ def read_cohort(
             f"mdata[mdata[{rna!r}].obs_names.intersection(mdata[{geno!r}].obs_names)].copy()."
         )
         raise ValueError(msg)
+    # Folds and draws go by name: the people of both modalities may be in any order.
+    people, order = inputs.by_name(people)
+    genes, row = genes[order.var], row[order.obs]
     if variants.n_obs > people.n_obs:
         logger.warning(
             "%d people in %r have no expression and are not used", variants.n_obs - people.n_obs,
@@ -170,7 +183,7 @@ def read_cohort(
     lazy = is_lazy(inputs.stored(people, layer)) or is_lazy(variants.X)
     calls = calls_of(variants, row)
     genotypes = Genotypes(calls, usable, orders, haploid=haploid, lazy=lazy)
-    return Cohort(Y, train, test, genes), genotypes
+    return Cohort(Y, train, test, genes, order), genotypes
 
 
 def _texts(variants: AnnData, column: str) -> np.ndarray:
