@@ -112,3 +112,57 @@ def test_bad_input(fasta, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             next(ol.genome.sample_corpus(path, **kwargs))
+
+
+BASES = {"c1": "ACGTTGCA" * 40, "c2": "GGGTA"}
+#: A FASTA of `BASES` as other programs and editors write it.
+CLOTHES = {
+    "variants in headers": (">c1 NM_1:c.35A>G p.K12>R >c3\n{c1}\n>c2 x->y\n{c2}\n", ""),
+    "byte order mark": ("\ufeff>c1\n{c1}\n>c2\n{c2}\n", ""),
+    "tabs after names": (">c1\tlen=9\n{c1}\n>c2\tlen=5\n{c2}", ""),
+    "carriage returns": (">c1 a>b\r\n{c1}\r\n\r\n>c2\r\n{c2}\r\n", ""),
+    "packed": (">c1 a>b\n{c1}\n>c2\n{c2}\n", ".gz"),
+}
+
+
+@pytest.mark.parametrize("clothes", CLOTHES)
+@pytest.mark.parametrize("size", [1 << 22, 64, 5])
+def test_every_reader_of_fasta_finds_the_same_contigs(clothes, size, tmp_path):
+    text, packed = CLOTHES[clothes]
+    raw = text.format(**BASES).encode()
+    path = tmp_path / f"a.fa{packed}"
+    path.write_bytes(gzip.compress(raw) if packed else raw)
+    got = joined(ol.genome.stream_fasta(path, block_bytes=size))
+    assert list(got) == list(BASES)
+    for name, sequence in BASES.items():
+        np.testing.assert_array_equal(got[name], kmers.base_codes(sequence))
+    assert ol.io.Genome(path).lengths == {n: len(s) for n, s in BASES.items()}
+    assert ol.io.read_sequences(path).obs["sequence"].to_dict() == BASES
+    assert ol.pp.kmer_counts(fasta=path, k=2).obs_names.tolist() == list(BASES)
+
+
+@pytest.mark.parametrize("damage", ["cut", "last block", "old Mac", "absent", "folder"])
+def test_damaged_corpora_are_named(damage, tmp_path):
+    path = tmp_path / "a.fa"
+    raw = b">c1\n" + np.random.default_rng(0).choice(list(b"ACGT"), 200_000).astype("u1").tobytes()
+    error, words = ValueError, "a.fa is truncated or damaged"
+    if damage == "cut":
+        path.write_bytes(gzip.compress(raw)[:-200])
+    elif damage == "last block":  # gzip alone does not see it
+        pysam = pytest.importorskip("pysam")
+        with pysam.BGZFile(str(path), "wb") as file:
+            file.write(raw)
+        path.write_bytes(path.read_bytes()[:-28])
+    elif damage == "old Mac":
+        path.write_bytes(b">c1\rACGT\r>c2\rAC\r")
+        words = "carriage return alone"
+    elif damage == "folder":
+        path.mkdir()
+        error, words = IsADirectoryError, "is a folder"
+    else:
+        error, words = FileNotFoundError, "There is no FASTA file"
+    with pytest.raises(error, match=words):
+        ol.pp.kmer_counts(fasta=path, k=2)
+    if damage == "old Mac":
+        with pytest.raises(error, match=words):
+            ol.io.Genome(path)

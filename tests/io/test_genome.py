@@ -281,6 +281,69 @@ def test_samples_in_the_order_asked(vcf):
         ol.io.read_vcf(vcf, samples=["p1", "p9"])
 
 
+@pytest.mark.parametrize("declared", ["Float", "String", "Integer", None])
+def test_dosages_however_the_header_declares_them(tmp_path, declared):
+    values, wanted = (["1", ".", "2", "0"], [1, np.nan, 2, 0])
+    if declared != "Integer":
+        values, wanted = (["0.25", ".", "1e-1", "2"], [0.25, np.nan, 0.1, 2])
+    path = write_fields(tmp_path / "a.vcf", FORMATS, [(5, "A", "G", "DS", values)], list("abcd"))
+    lines = path.read_text().splitlines(keepends=True)
+    if declared is None:
+        lines = [x for x in lines if "ID=DS" not in x]
+    number = "1" if declared != "Float" else "A"
+    lines = [x.replace("ID=DS,Number=A,Type=Float", f"ID=DS,Number={number},Type={declared}")
+             for x in lines]  # fmt: skip
+    path.write_text("".join(lines))
+    geno = ol.io.read_vcf(path, field="DS", samples=list("dcba"))
+    np.testing.assert_allclose(geno.X.toarray().ravel(), wanted[::-1], rtol=1e-6)
+    assert geno.var["n_missing"].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "message"),
+    [
+        ("GP", "0.1,0.1,0.1", "probabilities in GP that add up to 0.3, not 1"),
+        ("GP", "99,0,0", "phred-scaled"),
+        ("GP", "-0.5,1,0.5", "a probability of -0.5 in GP; it must lie between 0 and 1"),
+        ("HDS", "-1,1", "a dosage of -1 in HDS; it must lie between 0 and 1"),
+        ("HDS", "1.7,0.1", "a dosage of 1.7 in HDS; it must lie between 0 and 1"),
+        ("DS", "nothing", "no number in DS"),
+    ],
+)
+def test_dosages_that_cannot_be(tmp_path, field, values, message):
+    formats = FORMATS
+    path = write_fields(tmp_path / "a.vcf", formats, [(5, "A", "G", field, [values])], ["a"])
+    if values == "nothing":
+        path.write_text(
+            path.read_text().replace("ID=DS,Number=A,Type=Float", "ID=DS,Number=1,Type=String")
+        )
+    with pytest.raises(ValueError, match=message):
+        ol.io.read_vcf(path, field=field)
+
+
+def test_probabilities_that_are_all_zero_are_missing(tmp_path):
+    values = ["0,0,0", "0.5,0.25,0.25", "0,0"]
+    path = write_fields(tmp_path / "a.vcf", FORMATS, [(5, "A", "G", "GP", values)], list("abc"))
+    geno = ol.io.read_vcf(path, field="GP")
+    np.testing.assert_allclose(geno.X.toarray().ravel(), [np.nan, 0.75, np.nan])
+    assert geno.var["n_missing"].tolist() == [2]
+
+
+@installed("pysam")
+def test_regions_are_those_of_bcftools(tmp_path):
+    import pysam
+    import pysam.bcftools
+
+    records = [("c", p, "A", "G", ["0|1"] * 3) for p in (100, 200, 300)]
+    path = packed(write_vcf(tmp_path / "a.vcf", records, PEOPLE, ("c", "d")))
+    pysam.tabix_index(str(path), preset="vcf")
+    for region in ("c", "c:200", "c:150", "c:200-", "c:200-299", "c:1-100"):
+        wanted = pysam.bcftools.query("-f", "%POS\n", "-r", region, str(path)).split()
+        assert ol.io.read_vcf(path, region=region).var["pos"].tolist() == [int(p) for p in wanted]
+    with pytest.raises(ValueError, match="names nobody; the VCF holds 3"):
+        ol.io.read_vcf(path, samples=[])
+
+
 @installed("pysam")
 def test_region(vcf):
     import pysam

@@ -248,3 +248,57 @@ def test_contigs_that_became_fractions(where, tmp_path):
     assert adata.var["window_chrom"].tolist() == ["22", "", "7"]
     assert adata.var["window_strand"].tolist() == ["+", "+", "-"]
     assert adata.var["window_start"].tolist() == [90, -1, 40]
+
+
+def _sites(tmp_path, lines, genes):
+    """Contig and start site (from 1) of the genes, from lines of a GTF."""
+    path = tmp_path / "x.gtf"
+    path.write_text("".join(
+        f"{c}\tx\t{f}\t{s}\t{e}\t.\t{d}\t.\t{a}\n" for c, f, s, e, d, a in lines
+    ))  # fmt: skip
+    adata = ad.AnnData(np.zeros((1, len(genes)), np.float32), var=pd.DataFrame(index=genes))
+    ol.pp.gene_windows(adata, gtf=path, upstream=0, downstream=1)
+    return [(c, int(s) + 1) for c, s in adata.var[["window_chrom", "window_start"]].to_numpy()]
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        'ref_gene_id "other"; gene_id "A";',
+        'projection_parent_gene_id "other";gene_id "A"',
+        'havana "gene_ida"; gene_id  "A"; ref_gene_name "B"; gene_name "a";',
+        "gene_id A; transcript_id t",
+    ],
+)
+def test_attributes_of_a_gtf_are_found_by_their_whole_name(attributes, tmp_path):
+    lines = [("1", "gene", 1000, 2000, "-", attributes)]
+    assert _sites(tmp_path, lines, ["A"]) == [("1", 2000)]
+
+
+def test_a_name_in_several_places_is_no_one_gene(tmp_path, caplog):
+    # Transcripts of UCSC: one name on both sex chromosomes.
+    lines = [
+        ("chrX", "transcript", 5000, 6000, "-", 'gene_id "A"; transcript_id "1";'),
+        ("chrX", "transcript", 5500, 6200, "-", 'gene_id "A"; transcript_id "2";'),
+        ("chrY", "transcript", 90_000, 91_000, "-", 'gene_id "A"; transcript_id "3";'),
+        ("chrY", "transcript", 70, 90, "+", 'gene_id "B"; transcript_id "4";'),
+    ]
+    with caplog.at_level("WARNING"):
+        assert _sites(tmp_path, lines, ["A", "B"]) == [("chrX", 6200), ("chrY", 70)]
+    assert "1 genes lie in several places" in caplog.text and "'A'" in caplog.text
+
+
+def test_gff3_is_told(tmp_path):
+    with pytest.raises(ValueError, match="GFF3"):
+        _sites(tmp_path, [("1", "gene", 1, 9, "+", "ID=gene:A;gene_id=A")], ["A"])
+
+
+@pytest.mark.parametrize("column", ["tss", "start", "end"])
+def test_positions_that_are_no_numbers_are_named(column):
+    adata = ad.AnnData(np.zeros((1, 2), np.float32), var=pd.DataFrame(index=["a", "b"]))
+    table = {"gene_id": ["a", "b"], "chrom": "1", "start": ["1", "2"], "end": ["5", "6"]}
+    if column == "tss":
+        table["tss"] = ["1", "2"]
+    table[column] = ["7", "1,000"]
+    with pytest.raises(ValueError, match=f"'{column}'.*'1,000'"):
+        ol.pp.gene_windows(adata, table=pd.DataFrame(table), upstream=0, downstream=1)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import gzip
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from omicllm._core.text_files import existing_file
+from omicllm.genome.fasta import BOM, check_bgzf_end, damage_named, refuse_bare_returns
 from omicllm.genome.kmers import UNKNOWN, Lower, Other, code_table, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 #: Piece lengths drawn at a time.
 _DRAWN = 4096
@@ -58,22 +60,28 @@ def stream_fasta(
 
     Raises
     ------
+    FileNotFoundError
+        No such file.
     ValueError
-        When the file is no FASTA, a contig name occurs twice, or a letter is refused.
+        When the file is no FASTA or truncated, a contig name occurs twice, or a letter is refused.
     """
+    path = existing_file(path, what="FASTA file")
     table = code_table(lower=lower, other=other)
     seen: set[str] = set()
     contig: str | None = None
     position = 0
-    with _opened(path) as handle:
-        rest = b""
+    with damage_named(path), _opened(path) as handle:
+        # The end of a line is kept with what follows: only there does '>' begin a header.
+        rest = b"\n" + handle.read(len(BOM)).removeprefix(BOM)
         while block := handle.read(block_bytes):
             block = rest + block
             # A header that the block cuts off is left for the next one.
-            header = block.rfind(b">")
-            cut = header if header >= 0 and block.find(b"\n", header) < 0 else len(block)
+            header = block.rfind(b"\n>")
+            cut = len(block) - block.endswith(b"\n")
+            if header >= 0 and block.find(b"\n", header + 1) < 0:
+                cut = header
             block, rest = block[:cut], block[cut:]
-            for i, part in enumerate(block.split(b">")):
+            for i, part in enumerate(block.split(b"\n>")):
                 sequence = part
                 if i > 0:
                     contig, sequence = _header(part, path, seen)
@@ -89,23 +97,27 @@ def stream_fasta(
                     refuse(codes, raw, name=f"Contig {contig!r}", start=position)
                 yield Block(contig, position, codes)
                 position += len(codes)
-        if rest:
-            contig, _ = _header(rest + b"\n", path, seen)
+        if rest.startswith(b"\n>"):
+            contig, _ = _header(rest[2:] + b"\n", path, seen)
             yield Block(contig, 0, np.empty(0, dtype=np.uint8))
     if contig is None:
         msg = f"{path} holds no sequence."
         raise ValueError(msg)
 
 
-def _opened(path: str | Path) -> Any:
-    with Path(path).open("rb") as handle:
+def _opened(path: Path) -> Any:
+    with path.open("rb") as handle:
         packed = handle.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if packed else Path(path).open("rb")
+    if not packed:
+        return path.open("rb")
+    check_bgzf_end(path)
+    return gzip.open(path)
 
 
 def _header(part: bytes, path: str | Path, seen: set[str]) -> tuple[str, bytes]:
     """Name of a contig and the sequence after the header."""
     line, _, sequence = part.partition(b"\n")
+    refuse_bare_returns(line, path)
     words = line.split()
     if not words:
         msg = f"{path}: a contig has no name."

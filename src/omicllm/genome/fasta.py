@@ -221,7 +221,7 @@ class Genome:
         if before[-1:] != b"\n":
             return False
         whole = start == 0 or len(line) < len(before) - 1  # not a header longer than `_HEADER`
-        words = line.removeprefix(_BOM)[1:].split() if start == 0 else line[1:].split()
+        words = line.removeprefix(BOM)[1:].split() if start == 0 else line[1:].split()
         if whole and (b">" not in line[:4] or words[:1] != [name.encode()]):
             return False
         if not contig.length:
@@ -238,11 +238,23 @@ class Genome:
 
 #: Bytes before the first base that are looked at for the header.
 _HEADER = 512
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 #: What the lines of a FASTA file may hold; gaps and stops are read as unknown bases.
 _LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz*-"
 _IS_LETTER = np.zeros(256, dtype=bool)
 _IS_LETTER[list(_LETTERS)] = True
+
+
+def refuse_bare_returns(line: bytes, path: Path) -> None:
+    """Raise ValueError when lines end in a carriage return alone: all would be one header."""
+    if b"\r" in line.rstrip(b"\r"):
+        msg = (
+            f"{path}: lines end in a carriage return alone, as on old Macs. Convert it, for "
+            "example with tr '\\r' '\\n'."
+        )
+        raise ValueError(msg)
+
+
 _MEND = "Take such characters out of the file, and index it again."
 
 
@@ -334,8 +346,9 @@ def _scan(data: _Bytes, path: Path) -> dict[str, _Contig]:
     for number, line in enumerate(data.lines(), start=1):
         text = line.rstrip(b"\r\n")
         if number == 1:
-            text = text.removeprefix(_BOM)
+            text = text.removeprefix(BOM)
         if text.startswith(b">"):
+            refuse_bare_returns(text, path)
             if name:
                 out[name] = _Contig(length, offset, bases or 1, width or 2)
             words = text[1:].split()
@@ -401,7 +414,7 @@ class _Memory(_Bytes):
         # No sequence packs so well; what does would fill the memory.
         most = max(_LEAST_LIMIT, _MOST_TIMES * path.stat().st_size)
         parts, self.size = [], 0
-        with _damage_named(path), gzip.open(path) as file:
+        with damage_named(path), gzip.open(path) as file:
             while part := file.read(1 << 24):
                 parts.append(part)
                 self.size += len(part)
@@ -436,13 +449,13 @@ class _Blocks(_Bytes):
         with self.path.open("rb") as file:
             file.seek(int(self.packed[first]))
             raw = file.read(int(self.packed[last] - self.packed[first]))
-        with _damage_named(self.path):
+        with damage_named(self.path):
             text = gzip.decompress(raw)
         shift = int(self.unpacked[first])
         return text[start - shift : end - shift]
 
     def lines(self) -> Iterable[bytes]:
-        with _damage_named(self.path), gzip.open(self.path) as file:
+        with damage_named(self.path), gzip.open(self.path) as file:
             yield from file
 
 
@@ -451,7 +464,7 @@ _MOST_TIMES, _LEAST_LIMIT = 100, 1 << 28
 
 
 @contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
+def damage_named(path: Path) -> Iterator[None]:
     """Errors of unpacking as ones that name the file."""
     try:
         yield

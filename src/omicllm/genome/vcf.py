@@ -67,7 +67,8 @@ def read_genotypes(
     path
         ``.vcf``, ``.vcf.gz`` or ``.bcf``.
     region
-        ``chrom`` or ``chrom:start-end`` (from 1, ends included), of an indexed file.
+        ``chrom``, ``chrom:start-end`` (from 1, ends included), ``chrom:start-`` (to the end) or
+        ``chrom:position``, of an indexed file.
     samples
         People to read, in the order wanted; all by default.
     field
@@ -103,7 +104,8 @@ def read_genotypes(
         known = list(reader.samples)
         order = _order(samples, known)
         if region is not None:
-            require_contigs([_contig(region, reader.seqnames)], reader.seqnames, where=path.name)
+            region, contig = _region(region, reader.seqnames)
+            require_contigs([contig], reader.seqnames, where=path.name)
         records = reader(region) if region else reader
         return _collect(records, known, order, path, field, whole=region is None)
     finally:
@@ -114,6 +116,9 @@ def _order(samples: Sequence[str] | None, known: list[str]) -> np.ndarray:
     if samples is None:
         return np.arange(len(known))
     samples = [samples] if isinstance(samples, str) else list(samples)
+    if not samples:
+        msg = f"samples= names nobody; the VCF holds {len(known)} ({listed(known, most=5)})."
+        raise ValueError(msg)
     if twice := [s for s, times in Counter(samples).items() if times > 1]:
         msg = f"samples= names people twice: {listed(twice, most=5)}."
         raise ValueError(msg)
@@ -128,8 +133,8 @@ def _order(samples: Sequence[str] | None, known: list[str]) -> np.ndarray:
     return np.array([at[s] for s in samples], dtype=np.int64)
 
 
-def _contig(region: str, contigs: Sequence[str]) -> str:
-    """Contig of a region.
+def _region(region: str, contigs: Sequence[str]) -> tuple[str, str]:
+    """A region as htslib takes it, and its contig.
 
     Raises
     ------
@@ -137,17 +142,19 @@ def _contig(region: str, contigs: Sequence[str]) -> str:
         What follows it are no two positions in order.
     """
     if ":" not in region or region in contigs:
-        return region
+        return region, region
     chrom, _, span = region.rpartition(":")
-    found = re.fullmatch(r"([\d,]+)(?:-([\d,]*))?", span)
-    ends = [int(n.replace(",", "")) for n in found.groups() if n] if found else []
+    found = re.fullmatch(r"([\d,]+)(-[\d,]*)?", span)
+    ends = [int(n.replace(",", "")) for n in span.split("-") if n.strip(",")] if found else []
     if not ends or ends[0] < 1 or ends[-1] < ends[0]:
         msg = (
             f"region={region!r} is not chrom or chrom:start-end, positions from 1, start not after "
-            "end."
+            "end. One region is read at a time."
         )
         raise ValueError(msg)
-    return chrom
+    # A position alone is that position (bcftools); htslib would read on to the end.
+    last = "" if span.endswith("-") else ends[-1]
+    return f"{chrom}:{ends[0]}-{last}", chrom
 
 
 def _check_index(path: Path) -> None:
@@ -155,6 +162,9 @@ def _check_index(path: Path) -> None:
         return
     with path.open("rb") as file:
         packed = is_bgzf(file.read(18))
+    if path.suffix == ".bcf":
+        msg = f"region= needs an index beside {path.name}: bcftools index {path.name} makes one."
+        raise ValueError(msg)
     plain = path.name.removesuffix(".gz")
     first = "" if packed else f"bgzip {plain} (packed with bgzip, not gzip), then "
     msg = f"region= needs an index beside {path.name}: {first}tabix -p vcf {plain}.gz makes one."
@@ -241,6 +251,7 @@ def _alleles(record: Any, known: list[str], order: np.ndarray, field: str) -> di
 #: What htslib puts behind the last value of a person who has fewer than others.
 _NO_ALLELE = -2
 _NO_FLOAT = np.uint32(0x7F800002)
+_NO_WHOLE = -(2**31) + 1
 
 
 def _check_field(record: Any, field: str) -> None:
@@ -269,8 +280,8 @@ def _dosages(record: Any, known: list[str], order: np.ndarray, field: str) -> di
     if not known:
         return {"dosage": np.zeros(0, dtype=np.float32), "haploid": np.zeros(0, dtype=np.int8)}
     _check_field(record, field)
-    values = np.asarray(record.format(field), dtype=np.float32)[order]
-    there = values.view(np.uint32) != _NO_FLOAT
+    values, there = _field_values(record, field, len(known))
+    values, there = values[order], there[order]
     n_values, n_alt = there.sum(axis=1), len(record.ALT)
     if field == "GP":
         alleles = [(j, k) for k in range(n_alt + 1) for j in range(k + 1)]
@@ -292,9 +303,28 @@ def _dosages(record: Any, known: list[str], order: np.ndarray, field: str) -> di
     if (n_values[known_here] != full[known_here]).any() or values.shape[1] != weight.shape[1]:
         msg = f"The record at {where} has a wrong number of values in {field}."
         raise ValueError(msg)
-    total = (np.where(there, values, 0) * weight).sum(axis=1)
+    values = np.where(there & known_here[:, None], values, 0)
+    if field == "GP":
+        mass = values.sum(axis=1)
+        known_here &= mass != 0  # how IMPUTE and QCTOOL write a missing genotype
+        if (odd := known_here & (np.abs(mass - 1) > _ROUNDED * weight.shape[1])).any():
+            msg = (
+                f"The record at {where} has probabilities in GP that add up to {mass[odd][0]:g}, "
+                "not 1 (are they phred-scaled, as in VCF 4.2?). Read GT or DS instead."
+            )
+            raise ValueError(msg)
+    total = (values * weight).sum(axis=1)
     most = np.where(haploid, 1, 2) + _ROUNDED
-    bad = known_here & ((total < -_ROUNDED) | (total > most))
+    each = 2 if field == "DS" else 1
+    wrong = values[(values < -_ROUNDED) | (values > each + _ROUNDED)]
+    if len(wrong):
+        what = "probability" if field == "GP" else "dosage"
+        msg = (
+            f"The record at {where} has a {what} of {wrong[0]:g} in {field}; it must lie between "
+            f"0 and {each}."
+        )
+        raise ValueError(msg)
+    bad = total > most
     if bad.any():
         msg = (
             f"The record at {where} has a dosage of {total[bad][0]:g} in {field}; it must lie "
@@ -303,6 +333,28 @@ def _dosages(record: Any, known: list[str], order: np.ndarray, field: str) -> di
         raise ValueError(msg)
     dosage = np.where(known_here, np.clip(total, 0, 2), np.nan).astype(np.float32)
     return {"dosage": dosage, "haploid": (haploid & known_here).astype(np.int8)}
+
+
+def _field_values(record: Any, field: str, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of a field, NaN where missing, and where a person has a value: both (n, most)."""
+    found = np.asarray(record.format(field))
+    if found.dtype.kind == "i":  # declared as whole numbers
+        there = found != _NO_WHOLE
+        return np.where(found > _NO_WHOLE, found, np.nan).astype(np.float32), there
+    if found.dtype.kind == "f":
+        return found, found.astype(np.float32).view(np.uint32) != _NO_FLOAT
+    # The header declares it as text, or not at all.
+    texts = [str(f).strip("\0").split(",") for f in found.tolist()]
+    out = np.full((n, max(map(len, texts), default=1)), np.nan, dtype=np.float32)
+    there = np.zeros(out.shape, dtype=bool)
+    for i, text in enumerate(texts):
+        there[i, : len(text)] = True
+        try:
+            out[i, : len(text)] = [np.nan if t in (".", "") else float(t) for t in text]
+        except ValueError:
+            msg = f"The record at {record.CHROM}:{record.POS} has no number in {field}: {text}."
+            raise ValueError(msg) from None
+    return out, there
 
 
 #: Imputation programs round to two or three digits.

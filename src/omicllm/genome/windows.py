@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from omicllm._core.checks import listed, missing
+from omicllm._core.log import logger
 from omicllm._core.text_files import lines
 from omicllm.genome.haplotypes import Window
 from omicllm.genome.places import as_contigs, as_position, as_strand
@@ -56,6 +58,8 @@ def read_gtf(path: str | Path) -> pd.DataFrame:
                 f"{fields[3]!r} and {fields[4]!r}) and an attribute gene_id "
                 f"(here {fields[8][:60]!r})."
             )
+            if "=" in fields[8].partition(";")[0]:
+                msg += " This is GFF3: turn it into GTF, for example with gffread -T."
             raise ValueError(msg)
         place = (fields[0], int(fields[3]), int(fields[4]), fields[6])
         rows[fields[2]].append((gene, name or gene, *place))
@@ -66,21 +70,17 @@ def read_gtf(path: str | Path) -> pd.DataFrame:
     frame = pd.DataFrame(found, columns=["gene_id", "gene_name", "chrom", "start", "end", "strand"])
     if rows["gene"]:
         return frame
-    together = frame.groupby("gene_id", sort=False)
+    # A name may be in several places (chrX and chrY): these are no one gene.
+    together = frame.groupby(["gene_id", "chrom", "strand"], sort=False, as_index=False)
     return together.agg(
-        gene_name=("gene_name", "first"), chrom=("chrom", "first"), start=("start", "min"),
-        end=("end", "max"), strand=("strand", "first"),
-    ).reset_index()  # fmt: skip
+        gene_name=("gene_name", "first"), start=("start", "min"), end=("end", "max")
+    )
 
 
 def _attribute(text: str, name: str) -> str:
     """Value of one attribute of a GTF line."""
-    at = text.find(f'{name} "')
-    if at < 0:
-        return ""
-    at += len(name) + 2
-    end = text.find('"', at)
-    return text[at:end] if end >= 0 else ""
+    found = re.search(rf'(?:^|[;\s]){name}\s+(?:"([^"]*)"|([^\s;"]+))', text)
+    return (found[1] or found[2] or "") if found else ""
 
 
 def start_sites(table: pd.DataFrame) -> pd.DataFrame:
@@ -104,9 +104,9 @@ def start_sites(table: pd.DataFrame) -> pd.DataFrame:
     strand = table["strand"] if "strand" in table else pd.Series("+", index=table.index)
     strand = strands_of(strand)
     if "tss" in table:
-        tss = pd.to_numeric(table["tss"])
+        tss = _numbers(table, "tss")
     elif {"start", "end"} <= set(table.columns):
-        tss = pd.to_numeric(table["start"]).where(strand == "+", pd.to_numeric(table["end"]))
+        tss = _numbers(table, "start").where(strand == "+", _numbers(table, "end"))
     else:
         column, hint = "tss", "Give the start site (from 1), or start and end of each gene."
         raise missing(column, "the columns of the genes", table.columns, hint=hint)
@@ -116,6 +116,22 @@ def start_sites(table: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(msg)
     chrom = as_contigs(table["chrom"]).where(tss.notna(), "")
     return pd.DataFrame({"chrom": chrom, "tss": tss.fillna(0).astype(np.int64), "strand": strand})
+
+
+def _numbers(table: pd.DataFrame, column: str) -> pd.Series:
+    """A column of positions; NaN where there is none."""
+    import pandas as pd
+
+    given = table[column]
+    found = pd.to_numeric(given.astype(object), errors="coerce").astype(np.float64)
+    wrong = np.flatnonzero((found.isna() & given.notna() & (given.astype(str) != "")).to_numpy())
+    if len(wrong):
+        msg = (
+            f"Column {column!r} of the genes must hold numbers, not {given.iloc[wrong[0]]!r} "
+            f"(row {table.index[wrong[0]]!r})."
+        )
+        raise ValueError(msg)
+    return found
 
 
 def around(
@@ -215,21 +231,37 @@ def match_genes(wanted: Sequence[str], table: pd.DataFrame) -> np.ndarray:
 
     Returns
     -------
-    int64: row, the first where several match; -1 for none.
+    int64: row, the first where several match (told in the log, where they lie in different
+    places); -1 for none.
     """
     import pandas as pd
 
     out = np.full(len(wanted), -1, dtype=np.int64)
     names = pd.Index([str(w) for w in wanted])
     short = names.str.replace(r"\.\d+$", "", regex=True)
+    several = np.zeros(len(wanted), dtype=bool)
+    place = [c for c in ("chrom", "tss", "start", "end", "strand") if c in table]
+
+    def elsewhere(key: pd.Series) -> pd.Series:
+        """Rows that share their key with a row of another place."""
+        places = table[place].astype(str).agg(":".join, axis=1) if place else key
+        return places.groupby(key.to_numpy()).transform("nunique") > 1
+
     columns = [c for c in ("gene_id", "gene_name") if c in table]
     tries = [(names, table[c].astype(str)) for c in columns]
     if "gene_id" in table:
         tries.append((short, table["gene_id"].astype(str).str.replace(r"\.\d+$", "", regex=True)))
     for sought, available in tries:
         first = pd.Series(np.arange(len(table)), index=available)
+        again = available[elsewhere(available).to_numpy()]
         first = first[~first.index.duplicated()]
         found = first.reindex(sought).to_numpy()
         fill = (out < 0) & ~np.isnan(found.astype(float))
         out[fill] = found[fill].astype(np.int64)
+        several |= fill & sought.isin(again)
+    if several.any():
+        logger.warning(
+            "%d genes lie in several places, and the first is taken (%s); name genes by ids",
+            int(several.sum()), listed(names[several], most=3),
+        )  # fmt: skip
     return out

@@ -38,7 +38,8 @@ def read_vcf(
         ``.vcf``, ``.vcf.gz`` or ``.bcf`` (read by cyvcf2, extra ``genome``).
     region
         ``"chr22"`` or ``"chr22:19929263-19959498"``, as in bcftools: counted from 1, ends
-        included, records that reach into it belong to it. The file needs an index.
+        included, records that reach into it belong to it (``"chr22:19929263"`` is one position,
+        ``"chr22:19929263-"`` all that follows). The file needs an index.
     samples
         People to read, in the order wanted; all by default.
     field
@@ -53,7 +54,7 @@ def read_vcf(
 
     ``X`` : csc int8
         Number of alleles that are not the reference (0, 1 or 2; 0 where missing). Of dosages:
-        float32, NaN where missing.
+        float32, NaN where missing (so are probabilities that are all 0).
     ``layers["hap1"]``, ``layers["hap2"]`` : csc int8
         Allele on each haplotype: 0 reference, k the k-th of ``var["alt"]``, -1 missing. A haploid
         call (``1``: X and Y of men, MT) has its allele on the first and -1 on the second. int16
@@ -77,7 +78,8 @@ def read_vcf(
     ValueError
         A damaged or truncated file or a line that is no record (its number is given), ``region=``
         without an index, records without the field, with more than two alleles per person, with
-        an allele number that has no ALT, or with a dosage outside 0 to 2.
+        an allele number that has no ALT, with a dosage outside 0 to 2, or with probabilities that
+        do not add up to 1.
     ImportError
         Without cyvcf2.
     """

@@ -136,9 +136,9 @@ def _fasta(path: Path) -> pd.DataFrame:
     for _, line in lines(path, what="FASTA"):
         text = line.strip()
         if text.startswith(">"):
-            name, _, description = text[1:].strip().partition(" ")
+            name, *description = text[1:].split(maxsplit=1) or [""]
             names.append(name)
-            descriptions.append(description)
+            descriptions.append("".join(description))
             sequences.append([])
         elif text and not sequences:
             msg = f"{path} is no FASTA: it does not start with '>'."
