@@ -114,7 +114,7 @@ def _opened(path: Path) -> Any:
     return gzip.open(path)
 
 
-def _header(part: bytes, path: str | Path, seen: set[str]) -> tuple[str, bytes]:
+def _header(part: bytes, path: Path, seen: set[str]) -> tuple[str, bytes]:
     """Name of a contig and the sequence after the header."""
     line, _, sequence = part.partition(b"\n")
     refuse_bare_returns(line, path)

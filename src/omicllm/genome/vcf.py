@@ -343,8 +343,11 @@ def _field_values(record: Any, field: str, n: int) -> tuple[np.ndarray, np.ndarr
         return np.where(found > _NO_WHOLE, found, np.nan).astype(np.float32), there
     if found.dtype.kind == "f":
         return found, found.astype(np.float32).view(np.uint32) != _NO_FLOAT
-    # The header declares it as text, or not at all.
-    texts = [str(f).strip("\0").split(",") for f in found.tolist()]
+    # The header declares it as text, or not at all. (What cyvcf2 gives of text may run over its
+    # end into memory that is not its own.)
+    fields = str(record).rstrip("\r\n").split("\t")
+    at = fields[8].split(":").index(field)
+    texts = [(f.split(":")[at] if f.count(":") >= at else ".").split(",") for f in fields[9:]]
     out = np.full((n, max(map(len, texts), default=1)), np.nan, dtype=np.float32)
     there = np.zeros(out.shape, dtype=bool)
     for i, text in enumerate(texts):
