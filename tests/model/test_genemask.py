@@ -13,8 +13,8 @@ import torch
 from helpers import round_trip
 
 import omicllm as ol
-from omicllm.model import _genemask_rows as rows
-from omicllm.model._genemask_settings import FINE_TUNING, PRETRAINING, chosen
+from omicllm.model._genemask import FINE_TUNING, PRETRAINING, settings_of
+from omicllm.train import _genemask as rows
 
 TINY = {"k": 3, "d_model": 32, "n_layers": 1, "n_heads": 2, "d_ff": 32}
 
@@ -247,10 +247,10 @@ def test_embeds_sequences_and_genes(trained, tmp_path):
 def test_named_settings():
     settings = {"genemask_pretrain": (10, 25, 10_000), "dnabert_pretrain": (10, 25, 200_000)}
     for name, expected in settings.items():
-        use = chosen(PRETRAINING, name, {})
+        use = settings_of(PRETRAINING, name, {})
         assert (use["batch_size"], use["accumulate"], use["max_steps"]) == expected
         assert use["max_tokens"] == 510 and use["lr"] in (8e-4, 4e-4)
-    assert chosen(FINE_TUNING, "many_shot", {"lr": 1e-3, "warmup": None})["lr"] == 1e-3
+    assert settings_of(FINE_TUNING, "many_shot", {"lr": 1e-3, "warmup": None})["lr"] == 1e-3
     sequences = list(made(200).obs["sequence"])
     model = ol.model.GeneMaskLM(**TINY)
     model.pretrain(
@@ -357,7 +357,7 @@ def test_another_k_is_refused_when_loading(tmp_path):
 @pytest.mark.parametrize("masking", ["dnabert", "random"])
 def test_a_corpus_without_a_word_ends(sequence, masking):
     from omicllm.genome.kmers import KmerTokenizer
-    from omicllm.model._genemask_rows import masked_batches
+    from omicllm.train._genemask import masked_batches
 
     batches = masked_batches(
         None, [sequence] * 10, KmerTokenizer(3), batch_size=4, max_tokens=16, n_steps=2,
