@@ -9,7 +9,10 @@ import pytest
 from made_storage import FORMS, dressed, fingerprint
 from scipy import sparse
 
+import omicllm as ol
 from omicllm._core import inputs
+from omicllm._core.gene_pair import read_columns
+from omicllm.pp._cohort import rows_of
 
 
 def storages(X, tmp_path):
@@ -262,3 +265,57 @@ def test_the_error_names_where_counts_are(X):
     assert "pass layer='umi', which holds whole numbers" in said(adata)
     swapped = ad.AnnData(X, var=adata.var, layers={"log": logged})
     assert "no layer= (adata.X)" in said(swapped, "log")
+
+
+@pytest.mark.parametrize("how", ["csr", "dense", "backed csr", "backed dense", "dask", "layer"])
+def test_lazy_storage_is_read_in_the_order_of_the_file(how, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    X = rng.poisson(0.7, size=(90, 23)).astype(np.float32)
+    X[:, 3], X[4] = 0, 0
+    adata = ad.AnnData(sparse.csr_matrix(X) if "dense" not in how else X)
+    adata.obs_names = [f"cell{i}" for i in range(90)]
+    layer = None
+    if how == "layer":
+        adata.layers["other"], adata.X, layer = adata.X, None, "other"
+    if "backed" in how or how == "dask":
+        adata.write_h5ad(tmp_path / "a.h5ad")
+    if "backed" in how:
+        adata = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    if how == "dask":
+        adata.X = ad.experimental.read_lazy(tmp_path / "a.h5ad").X
+    monkeypatch.setattr(ol.settings, "block_bytes", 8 * 23 * 20)
+    source, order = inputs.by_name(adata)
+    wanted = X[order.obs][:, order.var]
+    assert (wanted != X).any()
+    assert list(source.obs_names) == [f"cell{i}" for i in order.obs]
+    if "backed" in how or how == "dask":
+        starts = []
+        walk = inputs.map_rows
+
+        def noted(X, function, *shared, **more):
+            for start, out in walk(X, function, *shared, **more):
+                starts.append(start)
+                yield start, out
+
+        monkeypatch.setattr(inputs, "map_rows", noted)
+        read = inputs.by_gene(source)
+        assert starts == sorted(starts) and len(starts) > 2
+        assert isinstance(inputs.matrix(source), inputs.Reordered)
+    else:
+        read = inputs.by_gene(source, layer)
+    assert read.has_sorted_indices
+    np.testing.assert_array_equal(read.toarray(), wanted)
+    np.testing.assert_array_equal(inputs.dense_rows(source, layer), wanted)
+    matrix, columns, rows = inputs.matrix(source, layer), np.array([5, 2, 9]), np.array([70, 3, 8])
+    names = np.asarray(source.var_names)[columns]
+    np.testing.assert_array_equal(
+        read_columns(matrix, columns, names, "adata.X"), wanted[:, columns]
+    )
+    part = rows_of(matrix, rows)
+    np.testing.assert_array_equal(getattr(part, "toarray", lambda: part)(), wanted[rows])
+    again, same_order = inputs.by_name(source)
+    assert again is source and (same_order.obs == np.arange(90)).all()
+    values = {"obs:a": np.arange(90)[order.obs], "varp:b": np.zeros((23, 23)), "layers:c": wanted}
+    back = order.restore(values)
+    assert list(back["obs:a"]) == list(range(90))
+    np.testing.assert_array_equal(back["layers:c"], X)

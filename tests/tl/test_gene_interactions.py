@@ -233,3 +233,23 @@ def test_block_parts_add_up():
     one = block_parts(adata.X.tocsc(), np.zeros(120, dtype=np.int64))
     many = block_parts(adata.X.tocsc(), tile)
     np.testing.assert_allclose(many.sum(axis=0), one[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_genes_in_another_order_have_the_same_network(sections, named):
+    adata = sections.copy()
+    call = {"batch_key": "slide", "n_neighbors": 5, "n_bootstraps": 2}
+    at = np.random.default_rng(0).permutation(adata.n_vars)
+    other = adata[:, at].copy()
+    if not named:  # as it was stored before names were
+        other.uns["sigel"]["X_sections"] = other.uns["sigel"]["X_sections"][:, at]
+        del other.uns["sigel"]["genes"]
+    for one in (adata, other):
+        ol.tl.gene_interactions(one, **call)
+    left, right = (
+        ol.get.gene_interactions_df(a).set_index(["gene_a", "gene_b"]).sort_index()
+        for a in (adata, other)
+    )
+    assert list(left.index) == list(right.index)
+    for column in ("score", "stability", "i2", "n_sections"):
+        np.testing.assert_allclose(right[column], left[column], atol=1e-5, err_msg=column)

@@ -202,6 +202,8 @@ def read_columns(
     """
     from scipy import sparse
 
+    if isinstance(X, inputs.Reordered) and rows is None:
+        return read_columns(X.X, X.var[columns], names, where)[X.obs]
     if sparse.issparse(X) or isinstance(X, np.ndarray):
         X = inputs.readable(X)
         X, columns = (X.tocsc() if sparse.issparse(X) else X)[:, columns], np.arange(len(columns))

@@ -89,13 +89,58 @@ def by_name(adata: AnnData, *, obs: bool = True, var: bool = True) -> tuple[AnnD
 
     What is computed from it (draws, folds, ties, signs of axes, the order of batches) is the same
     for the same object in any order; results go back by :meth:`NameOrder.restore`. Of names that
-    occur twice the first comes first.
+    occur twice the first comes first. Its matrices are copied when they are asked for; backed and
+    dask ones are read as the file has them (:class:`Reordered`). An object that is in that order
+    is returned as it is.
     """
     order = NameOrder(
         rngs.name_order(adata.obs_names) if obs else np.arange(adata.n_obs),
         rngs.name_order(adata.var_names) if var else np.arange(adata.n_vars),
     )
-    return adata[order.obs, order.var], order
+    if all((np.diff(at) == 1).all() for at in order):
+        return adata, order
+    view = adata[order.obs, order.var]
+    vars(view)[_BASE] = adata, order
+    return view, order
+
+
+#: Where a view of :func:`by_name` keeps the object that it is of, and its order.
+_BASE = "_omicllm_base"
+
+
+def as_given(adata: AnnData) -> AnnData:
+    """Return the object that a view of :func:`by_name` is of; any other is returned as it is."""
+    return vars(adata).get(_BASE, (adata,))[0]
+
+
+class Reordered:
+    """A backed or dask matrix with rows and columns in another order than the file has them.
+
+    It is not read row by row in that order: :func:`gene_major`, :func:`dense_rows` and other
+    functions that gather values walk over the file, and put in place what they gathered.
+    """
+
+    def __init__(self, X: Any, order: NameOrder) -> None:
+        self.X, self.obs, self.var = X, order.obs, order.var
+        self.shape, self.dtype = (len(order.obs), len(order.var)), X.dtype
+
+    @property
+    def place(self) -> np.ndarray:
+        """Row of each row of the file."""
+        return np.argsort(self.obs)
+
+
+def _values(adata: AnnData, layer: str | None) -> Any:
+    """X or a layer; of a view of :func:`by_name`, without reading what is lazy."""
+    base, order = vars(adata).get(_BASE, (adata, None))
+    X = base.X if layer is None else base.layers[layer]
+    if order is None or X is None:
+        return X
+    if storage(X) in ("backed", "dask") and not hasattr(X, "to_numpy"):
+        return Reordered(X, order)
+    if base.isbacked and base.is_view:  # just read
+        return X[np.ix_(order.obs, order.var)]
+    return adata.X if layer is None else adata.layers[layer]
 
 
 def stored(adata: AnnData, layer: str | None = None) -> Any:
@@ -109,12 +154,12 @@ def stored(adata: AnnData, layer: str | None = None) -> Any:
         When it holds no real numbers.
     """
     if layer is None:
-        if adata.X is None:
+        X = _values(adata, None)
+        if X is None:
             msg = f"adata.X is empty. Name a layer with layer= (there: {listed(adata.layers)})."
             raise ValueError(msg)
-        X = adata.X
     elif layer in adata.layers:
-        X = adata.layers[layer]
+        X = _values(adata, layer)
     else:
         raise missing(layer, "adata.layers", adata.layers, hint="Name one with layer=.")
     require_numbers(X, place(layer))
@@ -343,6 +388,8 @@ def storage(X: Any) -> str:
         return "dense"
     if sparse.issparse(X):
         return X.format
+    if isinstance(X, Reordered):
+        return storage(X.X)
     if hasattr(X, "compute"):
         return "dask"
     return "backed"
@@ -361,6 +408,14 @@ def gene_major(X: Any, *, where: str = "The matrix") -> sparse.csc_matrix:
     """
     from scipy import sparse
 
+    if isinstance(X, Reordered):
+        out = gene_major(X.X, where=where)
+        out = sparse.csc_matrix(
+            (out.data, X.place.astype(out.indices.dtype)[out.indices], out.indptr), shape=out.shape
+        )
+        out = out[:, X.var]
+        out.sort_indices()
+        return out
     X = readable(X)
     kind = storage(X)
     if kind in ("dense", "csr", "csc"):
@@ -432,11 +487,16 @@ def by_gene(adata: AnnData, layer: str | None = None) -> sparse.csc_matrix:
 
 def dense_rows(adata: AnnData, layer: str | None = None) -> np.ndarray:
     """X or a layer as a new dense float64 array; NaN and infinite values are left to the caller."""
-    out = np.empty(stored(adata, layer).shape)
-    for start, block in row_blocks(matrix(adata, layer)):
+    X = matrix(adata, layer)
+    out = np.empty(X.shape)
+    rows, genes, X = (X.place, X.var, X.X) if isinstance(X, Reordered) else (None, None, X)
+    for start, block in row_blocks(X):
         refuse_large(block.data if hasattr(block, "indptr") else block, place(layer))
         dense = block.toarray() if hasattr(block, "toarray") else block
-        out[start : start + len(dense)] = dense
+        if rows is None:
+            out[start : start + len(dense)] = dense
+        else:
+            out[rows[start : start + len(dense)]] = dense[:, genes]
     return out
 
 
@@ -491,8 +551,8 @@ def where_counts(source: AnnData | None, layer: str | None) -> str:
 
 
 def _counted(source: AnnData, layer: str | None) -> bool:
-    X = source.X if layer is None else source.layers[layer]
-    return X is not None and _looks_counted(X)
+    X = _values(source, layer)
+    return X is not None and _looks_counted(X.X if isinstance(X, Reordered) else X)
 
 
 def _looks_counted(X: Any) -> bool:

@@ -53,7 +53,9 @@ def rows_of(X: Any, rows: np.ndarray) -> Any:
     """Some rows of any storage, in memory: ndarray or canonical csr_matrix."""
     from scipy import sparse
 
-    if inputs.storage(X) in ("backed", "dask"):
+    if isinstance(X, inputs.Reordered):
+        out = rows_of(X.X, X.obs[rows])[:, X.var]
+    elif inputs.storage(X) in ("backed", "dask"):
         keep = np.zeros(X.shape[0], dtype=bool)
         keep[rows] = True
         parts = [part for _, part in inputs.map_rows(X, _kept, keep)]

@@ -119,12 +119,16 @@ def _section_embeddings(source: AnnData, key: str, sections: list[str]) -> np.nd
                 hint=f"Run ol.tl.{key}(adata, batch_key=...) with the same column.",
             )
     values = np.asarray(entry["X_sections"])
-    if values.shape[1] != source.n_vars:
+    # Genes go by name: `uns` does not follow when those of the object are put in another order.
+    known = pd.Index(entry.get("genes", inputs.as_given(source).var_names)).astype(str)
+    at = known.get_indexer(source.var_names.astype(str))
+    if values.shape[1] != len(known) or (at < 0).any():
         msg = (
             f"adata.uns[{key!r}]['X_sections'] holds {values.shape[1]} genes, the object "
-            f"{source.n_vars}: run ol.tl.{key}(adata, batch_key=...) again."
+            f"{source.n_vars}, and not the same: run ol.tl.{key}(adata, batch_key=...) again."
         )
         raise ValueError(msg)
+    values = values[:, at]
     return np.stack([unit_rows(values[stored.index(name)]) for name in sections])
 
 

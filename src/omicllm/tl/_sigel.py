@@ -113,7 +113,7 @@ def sigel(
     ``adata.uns["sigel"]``
         ``params``, ``baseline`` (neighbour overlap between embeddings of two halves of the counts,
         ours beside PCA of Pearson residuals at the same width), ``history``, and with `batch_key`
-        ``sections`` and ``X_sections`` (n_sections, n_vars, d).
+        ``sections``, ``genes`` and ``X_sections`` (n_sections, n_genes, d).
     ``adata.obsm["spatial_grid"]``, ``adata.uns["spatial_grid"]``
         When they were not there, or did not fit: see :func:`omicllm.pp.spatial_grid`.
 
@@ -216,6 +216,7 @@ def _from_training(
     }
     if batch_key is not None:
         extra["sections"] = [s.name for s in model.sections_]
+        extra["genes"] = [str(g) for g in model.var_names_]
         extra["X_sections"] = model.get_section_embeddings()
     return _values(model, model.get_gene_embedding()), extra
 

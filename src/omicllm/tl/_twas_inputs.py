@@ -180,7 +180,7 @@ def read_cohort(
         ref, alt = _texts(variants, "ref"), _texts(variants, "alt")
         usable = np.array([len(r) == 1 and len(a) == 1 for r, a in zip(ref, alt, strict=True)])
         usable &= alt != "*"
-    lazy = is_lazy(inputs.stored(people, layer)) or is_lazy(variants.X)
+    lazy = inputs.storage(inputs.stored(people, layer)) == "dask" or is_lazy(variants.X)
     calls = calls_of(variants, row)
     genotypes = Genotypes(calls, usable, orders, haploid=haploid, lazy=lazy)
     return Cohort(Y, train, test, genes, order), genotypes
