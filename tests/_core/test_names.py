@@ -57,3 +57,10 @@ def test_a_typo_gets_close_matches_and_no_advice():
     assert "'CD3E'" in str(caught.value) and "Ids and symbols" not in str(caught.value)
     with pytest.raises(KeyError, match="Ids and symbols do not match"):
         names.positions(["ENSG00000141510"], available)
+
+
+def test_a_name_that_is_there_twice_is_not_guessed():
+    there = ["A", "B", "A", "C"]
+    assert names.positions(["C", "B"], there).tolist() == [3, 1]
+    with pytest.raises(ValueError, match=r"'A': asked for with genes.*more than once"):
+        names.positions(["C", "A"], there)

@@ -156,3 +156,35 @@ def test_a_part_with_one_label_is_named(caplog):
     caplog.clear()
     ol.pp.split(adata, method="stratified", labels_key="condition", test_size=0.5, val_size=0)
     assert not caplog.text
+
+
+@pytest.mark.parametrize("column", ["bool", "boolean", "object", "text"])
+def test_only_rows_marked_synthetic_are(tiny, column):
+    """Joined with an object without the column, rows of it have no value there."""
+    none = {"bool": False, "boolean": pd.NA, "object": np.nan, "text": "False"}[column]
+    dtype = {"text": "category"}.get(column, column)
+    tiny.obs["synthetic"] = pd.Series([none] * tiny.n_obs, index=tiny.obs_names, dtype=dtype)
+    ol.pp.split(tiny)
+    assert (tiny.obs["split"] == "test").sum() == round(0.2 * tiny.n_obs)
+    values = [none] * (tiny.n_obs - 1) + ["True" if column == "text" else True]
+    tiny.obs["synthetic"] = pd.Series(values, index=tiny.obs_names, dtype=dtype)
+    with pytest.raises(ValueError, match="synthetic rows"):
+        ol.pp.split(tiny)
+
+
+@pytest.mark.parametrize("test", [2, [2], np.array([2]), "2"])
+def test_groups_that_are_numbers(tiny, test):
+    tiny.obs["slide"] = np.arange(tiny.n_obs) % 3
+    ol.pp.split(tiny, groupby="slide", test=test)
+    assert ((tiny.obs["split"] == "test") == (tiny.obs["slide"] == 2)).all()
+
+
+@pytest.mark.parametrize("size", ["x", None, True, float("nan"), 1.5])
+def test_shares_are_numbers(tiny, size):
+    with pytest.raises(ValueError, match="test_size must lie between 0 and 1"):
+        ol.pp.split(tiny, test_size=size)
+
+
+def test_every_fold_has_a_row(tiny):
+    with pytest.raises(ValueError, match=f"there are {tiny.n_obs}"):
+        ol.pp.split(tiny, n_folds=tiny.n_obs + 1)

@@ -75,3 +75,16 @@ def test_bad_input(values):
     same_object(values, untouched)
     ol.pp.standardize(values, fit_on=None)
     assert values.uns["standardized"]["n_fit"] == 40
+
+
+def test_with_a_reference_nothing_is_fitted(tiny):
+    ol.pp.standardize(tiny, fit_on=None)
+    for idle in ({"fit_on": "val"}, {"split_key": "fold"}):
+        with pytest.raises(ValueError, match="no effect with reference="):
+            ol.pp.standardize(tiny, reference=tiny.copy(), **idle)
+    with pytest.raises(TypeError, match="must be an AnnData, not int"):
+        ol.pp.standardize(tiny, reference=3)
+    twice = tiny.copy()
+    twice.var_names = [*twice.var_names[:-1], twice.var_names[0]]
+    with pytest.raises(ValueError, match="more than once in reference.var_names"):
+        ol.pp.standardize(tiny[:, :5].copy(), reference=twice)

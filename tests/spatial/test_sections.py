@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 
 import omicllm as ol
@@ -55,3 +56,37 @@ def test_each_section_is_binned_on_its_own(two):
     assert arrays["scale"].tolist() == [0.01, 0.01]
     assert position[120:].min() == 0 and position[:120].min() == 0
     assert (arrays["shapes"] < 20).all()
+
+
+SECTION_VALUES = {
+    "text": ["a", "b"], "numbers": [1, 2], "fractions": [0.5, 1e16], "truth": [False, True],
+    "days": list(pd.to_datetime(["2020-01-01", "2021-03-04"])), "slashes": ["x y", "x/y"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SECTION_VALUES)
+@pytest.mark.parametrize("categorical", [False, True])
+def test_sections_of_any_type_are_found_by_value(tiny, kind, categorical):
+    """The name that the grid keeps is the one that rows, readers and plots go by."""
+    first, second = SECTION_VALUES[kind]
+    rows = np.arange(tiny.n_obs) % 2 == 0
+    column = pd.Series([first if r else second for r in rows], index=tiny.obs_names)
+    tiny.obs["slide"] = column.astype("category") if categorical else column
+    ol.pp.spatial_grid(tiny, batch_key="slide")
+    for value, chosen in ((first, rows), (second, ~rows)):
+        images = ol.get.gene_images(tiny, section=value)
+        np.testing.assert_allclose(images.sum(axis=(1, 2)), np.ravel(tiny.X[chosen].sum(axis=0)))
+        ol.pl.gene_image(tiny, tiny.var_names[0], section=value, show=False)
+    by_text = tiny.copy()
+    by_text.obs["slide"] = np.where(rows, "a", "b")
+    for adata in (tiny, by_text):
+        ol.tl.pattern_genes(
+            adata, mask=np.arange(tiny.n_obs) % 10 > 4, n_null=20, batch_key="slide"
+        )  # a verb that lends the sections to a model
+    np.testing.assert_array_equal(tiny.var["pattern_score"], by_text.var["pattern_score"])
+
+
+def test_sections_that_read_alike_are_told(tiny):
+    tiny.obs["slide"] = [1 if i % 2 else "1" for i in range(tiny.n_obs)]
+    with pytest.raises(ValueError, match="different values that read alike: '1'"):
+        ol.pp.spatial_grid(tiny, batch_key="slide")

@@ -371,3 +371,79 @@ def test_the_smallest_whole_number_of_a_dtype_keeps_its_size(dtype, bits):
     ol.tl.ult(adata, patch_size=None, bits=bits)
     ol.tl.ult_decode(adata)
     np.testing.assert_allclose(adata.layers["ult_decoded"][0, 0], low, rtol=1e-6)
+
+
+def _two(scale=7):
+    rng = np.random.default_rng(0)
+    parts = [ad.AnnData(rng.poisson(3, (30, 12)) * s) for s in (1.0, scale)]
+    for part, name in zip(parts, "ab", strict=True):
+        part.obs_names = [f"{name}{i}" for i in range(30)]
+    return parts
+
+
+READERS_OF_STRINGS = ("ult_decode", "ult_quality", "ult_distances")
+
+
+@pytest.mark.parametrize("verb", READERS_OF_STRINGS)
+@pytest.mark.parametrize("uns_merge", ["same", "unique", "first"])
+def test_strings_are_not_read_unsaid_by_the_table_of_others(verb, uns_merge):
+    parts = _two()
+    for part in parts:
+        ol.tl.ult(part)
+    joined = ad.concat(parts, uns_merge=uns_merge)
+    for one in (joined, joined[30:].copy(), joined[::-1].copy()):
+        if uns_merge == "first":  # the table of the first, whole
+            with pytest.warns(UserWarning, match="another table is read wrong"):
+                getattr(ol.tl, verb)(one)
+            continue
+        with pytest.raises(ValueError, match="as after joining objects"):
+            getattr(ol.tl, verb)(one)
+        assert not one.layers
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("how", ["same table", "copies", "subset"])
+def test_strings_of_one_table_stay_readable(how):
+    first, second = _two()
+    ol.tl.ult(first, max_value=100)
+    table = LookupTable.from_arrays(first.uns["ult"], first.uns["ult"]["params"])
+    if how == "copies":
+        second = first.copy()
+        second.obs_names = [f"b{i}" for i in range(30)]
+    ol.tl.ult(second, table=table)
+    joined = ad.concat([first, second], uns_merge="first" if how == "copies" else "same")
+    if how == "subset":
+        joined = joined[::-2].copy()
+    ol.tl.ult_decode(joined)
+    ol.tl.ult_decode(second)
+    apart = pd.DataFrame(second.layers["ult_decoded"], index=second.obs_names)
+    if how != "copies":
+        others = ~joined.obs_names.isin(first.obs_names)
+        np.testing.assert_array_equal(
+            joined.layers["ult_decoded"][others], apart.loc[joined.obs_names[others]]
+        )
+    rows = joined.obs_names.isin(first.obs_names)
+    error = np.abs(joined.layers["ult_decoded"] - joined.X)[rows]
+    assert error.max() < 1
+
+
+@pytest.mark.parametrize("idle", [
+    {"bits": 4}, {"mu": 9.0}, {"max_value": 3.0}, {"patch_size": 2}, {"offset": 40},
+    {"tie_break": "reference"}, {"unknown": "max"}, {"joint": True},
+])  # fmt: skip
+def test_a_table_that_is_given_settles_the_arguments(idle):
+    first, second = _two()
+    ol.tl.ult(first)
+    table = LookupTable.from_arrays(first.uns["ult"], first.uns["ult"]["params"])
+    with pytest.raises(ValueError, match=f"{next(iter(idle))}= has no effect with table="):
+        ol.tl.ult(second, table=table, **idle)
+    assert "ult" not in second.obs
+
+
+@pytest.mark.parametrize("method,idle", [
+    ("series", {"text_key": "n"}), ("series", {"patches_key": "p"}), ("image", {"text_key": "n"}),
+    ("text", {"layer": "x", "text_key": "n"}), ("image", {"layer": "x", "patches_key": "p"}),
+])  # fmt: skip
+def test_arguments_of_another_method_are_refused(method, idle):
+    with pytest.raises(ValueError, match=f"{next(iter(idle))}= has no effect with method="):
+        ol.tl.ult(_two()[0], method=method, **idle)

@@ -54,8 +54,9 @@ def whole_number(name: str, value: Any, *, at_least: int = 1) -> int:
 
 
 def share(name: str, value: float, *, low: float = 0.0, high: float = 1.0) -> float:
-    """Return `value` when it lies in [low, high], else raise ValueError."""
-    if not low <= value <= high:
+    """Return `value` when it is a number in [low, high], else raise ValueError."""
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not number or not low <= value <= high:
         msg = f"{name} must lie between {low:g} and {high:g}, not {value!r}."
         raise ValueError(msg)
     return float(value)

@@ -14,7 +14,7 @@ from omicllm._core.log import logger
 from omicllm._core.settings import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -298,24 +298,76 @@ def obs_column(adata: AnnData, key: str, *, argument: str) -> np.ndarray:
     return np.asarray(adata.obs[key])
 
 
+def uns_entry(adata: AnnData, key: str, *needed: str, hint: str) -> Any:
+    """Return the `uns` entry of a verb, or say what of it is not there.
+
+    Joining objects keeps a part of an entry (``uns_merge="same"``) or none of it.
+
+    Raises
+    ------
+    KeyError
+        No such entry, or not all of it.
+    """
+    entry = adata.uns.get(key)
+    if not hasattr(entry, "keys"):
+        raise missing(key, "adata.uns", adata.uns, hint=hint)
+    for name in needed:
+        if name not in entry:
+            where = f"adata.uns[{key!r}], as after joining objects"
+            raise missing(name, where, entry, hint=hint)
+    return entry
+
+
 def sections(adata: AnnData, batch_key: str | None) -> tuple[np.ndarray, list[str]]:
     """Section number of each observation and the section names (one unnamed without a key).
 
     Raises
     ------
     ValueError
-        When observations have no section.
+        When observations have no section, or two sections have one name.
     """
     if batch_key is None:
         return np.zeros(adata.n_obs, dtype=np.int64), ["section"]
+    codes, names = _named(adata, batch_key)
+    if (codes < 0).any():
+        msg = f"{int((codes < 0).sum())} observations have no value in adata.obs[{batch_key!r}]."
+        raise ValueError(msg)
+    if len(set(names)) < len(names):
+        twice = sorted({n for n in names if names.count(n) > 1})
+        msg = (
+            f"adata.obs[{batch_key!r}] holds different values that read alike: "
+            f"{listed(twice, most=3)}. Make them text first: adata.obs[{batch_key!r}] = "
+            f"adata.obs[{batch_key!r}].astype(str)."
+        )
+        raise ValueError(msg)
+    return codes, names
+
+
+def section_text(adata: AnnData, batch_key: str) -> np.ndarray:
+    """Name of each observation's section, as :func:`sections` writes it; "nan" without one."""
+    codes, names = _named(adata, batch_key)
+    return np.array([*names, "nan"])[codes]
+
+
+def _named(adata: AnnData, batch_key: str) -> tuple[np.ndarray, list[str]]:
     import pandas as pd
 
     column = pd.Series(obs_column(adata, batch_key, argument="batch_key"))
     codes, names = pd.factorize(column, sort=True)
-    if (codes < 0).any():
-        msg = f"{int((codes < 0).sum())} observations have no value in adata.obs[{batch_key!r}]."
-        raise ValueError(msg)
     return codes.astype(np.int64), [str(n) for n in names]
+
+
+def section_number(names: Sequence[str], section: Any, *, where: str = "the sections") -> int:
+    """Place of a section in `names`; it may be asked for as it stands in obs (a number, a date).
+
+    Raises
+    ------
+    KeyError
+        No such section.
+    """
+    if str(section) not in names:
+        raise missing(section, where, names, hint="Name another with section=.")
+    return list(names).index(str(section))
 
 
 def row_blocks(X: Any, *, rows: int | None = None) -> Iterator[tuple[int, Any]]:

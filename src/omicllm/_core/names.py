@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -93,6 +94,8 @@ def positions(
     KeyError
         When a name is not there. The message lists names like it; when under half are there, it
         says what both sets of names look like and what changes them.
+    ValueError
+        When a name asked for is there more than once.
     """
     wanted = [wanted] if isinstance(wanted, str) else [str(w) for w in wanted]
     names = [str(a) for a in available]
@@ -115,4 +118,12 @@ def positions(
             msg += f" There are {listed(names, most=3)}."
         msg += f" {change or f'Check the names given as {argument}.'}"
         raise ReadableKeyError(msg)
+    if len(index) < len(names):
+        counted = Counter(names)
+        if twice := [w for w in dict.fromkeys(wanted) if counted[w] > 1]:
+            msg = (
+                f"{listed(twice, most=5)}: asked for with {argument}, but more than once in "
+                f"{where}. Make the names unique first, as with var_names_make_unique()."
+            )
+            raise ValueError(msg)
     return np.array([index[w] for w in wanted], dtype=np.int64)

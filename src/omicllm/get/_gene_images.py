@@ -60,10 +60,7 @@ def gene_images(
     adata = inputs.resolve(adata, mod)
     grids = stored_grid(adata, key)
     if section is not None:
-        chosen = [g for g in grids if g.name == section]
-        if not chosen:
-            raise checks.missing(section, "the sections", [g.name for g in grids])
-        grids = chosen
+        grids = [grids[inputs.section_number([g.name for g in grids], section)]]
     if len(grids) > 1:
         names = checks.listed(g.name for g in grids)
         msg = f"The grid holds several sections: name one with section= ({names})."

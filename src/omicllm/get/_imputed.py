@@ -45,15 +45,20 @@ def imputed(
     from scipy import sparse
 
     source = inputs.resolve(adata, mod)
-    if key not in source.obsm or "genes" not in source.uns.get(key, {}):
-        raise checks.missing(
-            key, "adata.obsm", source.obsm,
-            hint="Make it with ol.tl.impute_genes(adata, reference=...).",
-        )  # fmt: skip
+    hint = "Make it with ol.tl.impute_genes(adata, reference=...)."
+    if key not in source.obsm:
+        raise checks.missing(key, "adata.obsm", source.obsm, hint=hint)
+    entry = inputs.uns_entry(source, key, "genes", "params", hint=hint)
     measured = inputs.gene_names(source)
-    genes = np.asarray(source.uns[key]["genes"], dtype=object).ravel()
+    genes = np.asarray(entry["genes"], dtype=object).ravel()
+    if np.shape(source.obsm[key])[1] != len(genes):
+        msg = (
+            f"adata.obsm[{key!r}] has {np.shape(source.obsm[key])[1]} columns, but adata.uns"
+            f"[{key!r}] names {len(genes)} genes, as after joining objects. {hint}"
+        )
+        raise ValueError(msg)
     new = np.flatnonzero(~np.isin(genes.astype(str), measured.astype(str)))
-    layer = source.uns[key]["params"].get("layer")
+    layer = entry["params"].get("layer")
     known = inputs.matrix(source, None if layer is None else str(layer))
     block = np.asarray(source.obsm[key], dtype=np.float32)[:, new]
     if isinstance(known, np.ndarray):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,13 +44,16 @@ def lut_df(
     ------
     KeyError
         When there are no such results.
+    ValueError
+        Joining objects left but a part of the table.
     """
     whole = mod is None and hasattr(adata, "mod")
     source = adata if whole else inputs.resolve(adata, mod)
-    if key not in source.uns or "params" not in source.uns[key]:
-        raise checks.missing(key, "adata.uns", source.uns, hint="Make it with ol.tl.ult(adata).")
-    entry = source.uns[key]
+    hint = "Make it with ol.tl.ult(adata)."
+    entry = inputs.uns_entry(source, key, "params", hint=hint)
     params, arrays = dict(entry["params"]), entry
+    if "modalities" not in entry:
+        whole_table(entry, params, key)
     if "modalities" in entry:
         tables = entry["modalities"]
         name = modality or (next(iter(tables)) if bool(params["joint"]) else "")
@@ -58,6 +62,28 @@ def lut_df(
         arrays = tables[name]
         params["max_value"] = float(arrays["max_value"]) * float(arrays["scale"])
     return _frame(arrays, params)
+
+
+ENCODE_ANEW = (
+    "Join the objects first and run ol.tl.ult on all of it, or encode both with one model=."
+)
+
+
+def whole_table(entry: Any, params: dict[str, Any], key: str) -> None:
+    """Raise ValueError when joining objects left but a part of a lookup table."""
+    from omicllm.codec.parameters import Parameters
+
+    last = {"series": ("var_names",), "image": ("shape",)}.get(str(params.get("method")), ())
+    absent = [n for n in ("levels", "counts", "codepoints", *last) if n not in entry]
+    # h5ad holds no None, which patch_size may be.
+    known = [f.name for f in fields(Parameters) if f.name != "patch_size"]
+    absent += [f"params[{n!r}]" for n in known if n not in params]
+    if absent:
+        msg = (
+            f"adata.uns[{key!r}] lacks {checks.listed(absent)}, as after joining objects whose "
+            f"tables differ. {ENCODE_ANEW}"
+        )
+        raise ValueError(msg)
 
 
 def _frame(arrays: Any, params: dict[str, Any]) -> pd.DataFrame:

@@ -134,9 +134,8 @@ def _rows(source: Any, section: str | None, section_key: str | None) -> tuple[np
             msg = f"There are several sections ({checks.listed(names)}): name one with section=."
             raise ValueError(msg)
         section = names[0]
-    if section not in names:
-        raise checks.missing(section, f"adata.obs[{column!r}]", names)
-    return np.flatnonzero(codes == names.index(section)), section
+    number = inputs.section_number(names, section, where=f"adata.obs[{column!r}]")
+    return np.flatnonzero(codes == number), names[number]
 
 
 def _measured(

@@ -78,7 +78,9 @@ def gene_heatmap(
         raise checks.missing(
             column, "adata.var", source.var, hint=f"Make it with ol.tl.{key}(adata)."
         )
-    found = [g for g in stored_grid(source, grid_key) if section in (None, g.name)]
+    found = stored_grid(source, grid_key)
+    if section is not None:
+        found = [found[inputs.section_number([g.name for g in found], section)]]
     if len(found) != 1:
         msg = f"Name one section with section= ({checks.listed(g.name for g in found)})."
         raise ValueError(msg)

@@ -73,7 +73,9 @@ def gene_image(
         msg = f"ax= takes one gene, not {len(genes)}."
         raise ValueError(msg)
     images = gene_images(source, genes, layer=layer, section=section, key=key)
-    grid = next(g for g in stored_grid(source, key) if section in (None, g.name))
+    grids = stored_grid(source, key)
+    place = 0 if section is None else inputs.section_number([g.name for g in grids], section)
+    grid = grids[place]
     occupied = np.zeros(grid.shape[0] * grid.shape[1], dtype=bool)
     occupied[grid.pixel] = True
     occupied = occupied.reshape(grid.shape)

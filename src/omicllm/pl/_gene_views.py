@@ -89,7 +89,9 @@ def gene_views(
     if column not in source.var:
         raise checks.missing(column, "adata.var", source.var, hint="Name one with color=.")
     marked = positions(as_list(labels or []), source.var_names, argument="labels")
-    names = [str(v) for v in np.asarray(source.uns[key]["views"]).ravel()]
+    hint = "Make it with ol.tl.gene_views(adata, views=[...])."
+    entry = inputs.uns_entry(source, key, "views", hint=hint)
+    names = [str(v) for v in np.asarray(entry["views"]).ravel()]
     side = max(2.4, 0.75 * len(names) + 1.2)
     figure, panels = plt.subplots(
         1, 3, figsize=(side + 8.6, 3.9), layout="constrained",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from omicllm._core import checks, docs, inputs
+from omicllm._core import docs, inputs
 from omicllm._core.log import logger
 from omicllm.pl._panels import finish
 from omicllm.spatial.image_sources import section_images
@@ -69,9 +69,7 @@ def image_alignment(
         alignment=alignment,
     )  # fmt: skip
     names = [s.name for s in found]
-    if section is not None and section not in names:
-        raise checks.missing(section, "the sections", names, hint="Name another with section=.")
-    one = found[names.index(section) if section is not None else 0]
+    one = found[0 if section is None else inputs.section_number(names, section)]
     small, scale = thumbnail(one.image)
     tissue = on_tissue(one.image, one.centres)
     everywhere = _grid_share(one.image)

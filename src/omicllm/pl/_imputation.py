@@ -77,7 +77,10 @@ def imputation(
             heldout, "adata.obsm", source.obsm,
             hint="Make it with ol.tl.impute_genes(adata, reference=...).",
         )  # fmt: skip
-    entry = source.uns[key]
+    entry = inputs.uns_entry(
+        source, key, "params", "scores", "genes",
+        hint="Make it with ol.tl.impute_genes(adata, reference=...).",
+    )  # fmt: skip
     params, scores = entry["params"], pd.DataFrame(entry["scores"]).reset_index(drop=True)
     shared = [str(g) for g in scores["gene"]]
     new = [str(g) for g in np.asarray(entry["genes"]).ravel()]

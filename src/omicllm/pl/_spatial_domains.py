@@ -71,23 +71,22 @@ def spatial_domains(
         Several panels for one `ax`.
     """
     source = inputs.resolve(adata, mod)
-    if key not in source.obs or key not in source.uns:
+    hint = "Make domains with ol.tl.spatial_domains(adata, n_domains=...)."
+    if key not in source.obs:
         raise checks.missing(
             key,
             "adata.obs",
             source.obs,
-            hint="Make domains with ol.tl.spatial_domains(adata, n_domains=...).",
+            hint=hint,
         )
-    params = source.uns[key]["params"]
-    where = spatial_key or str(params["spatial_key"])
+    params = inputs.uns_entry(source, key, "params", hint=hint)["params"]
+    where = spatial_key or str(params.get("spatial_key", "spatial"))
     if not has_coordinates(source, where):
         raise checks.missing(
             where, "adata.obsm", source.obsm, hint="Name coordinates with spatial_key=."
         )
     codes, names = inputs.sections(source, params.get("batch_key"))
-    if section is not None and section not in names:
-        raise checks.missing(section, "the sections", names, hint="Name another with section=.")
-    shown = names if section is None else [section]
+    shown = names if section is None else [names[inputs.section_number(names, section)]]
     columns = [key, f"{key}_confidence"] if confidence else [key]
     if ax is not None and len(shown) * len(columns) != 1:
         msg = (

@@ -82,10 +82,8 @@ def svg(
         grids = section_grids(source, *made)
     else:
         grids = stored_grid(source, grid_key)
-    by_name = {g.name: g for g in grids}
-    if section is not None and section not in by_name:
-        raise checks.missing(section, "the sections", by_name)
-    grid = grids[0] if section is None else by_name[section]
+    place = 0 if section is None else inputs.section_number([g.name for g in grids], section)
+    grid = grids[place]
     images = images_on(source, grid, list(top.index), layer)
     if log1p:
         images = np.log1p(np.maximum(images, 0))

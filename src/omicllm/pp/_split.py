@@ -9,6 +9,7 @@ import numpy as np
 from omicllm._core import checks, docs, inputs, results
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger
+from omicllm.pp import _cohort
 from omicllm.pp._split_personal import personal
 from omicllm.spatial.positions import section_coordinates
 from omicllm.stats import splits
@@ -139,6 +140,9 @@ def split(
         if fold >= n_folds:
             msg = f"fold must be below n_folds ({n_folds}), not {fold}; folds count from 0."
             raise ValueError(msg)
+        if n_folds > source.n_obs:
+            msg = f"n_folds={n_folds} needs as many rows; there are {source.n_obs}."
+            raise ValueError(msg)
         test_size = 1.0 / n_folds
     if test_size + val_size >= 1:
         msg = (
@@ -210,7 +214,7 @@ def _warn_of_one_label(part: np.ndarray, strata: np.ndarray, names: list[str], k
 
 
 def _no_synthetic(source: AnnData) -> None:
-    if "synthetic" in source.obs and np.asarray(source.obs["synthetic"], dtype=bool).any():
+    if _cohort.synthetic(source).any():
         msg = (
             "adata holds synthetic rows (obs['synthetic']); rows they were drawn from could end "
             "up in the test set. Split the real cohort first, then call ol.pp.augment(...)."
@@ -221,7 +225,8 @@ def _no_synthetic(source: AnnData) -> None:
 def _texts(names: str | Sequence[str] | None) -> list[str] | None:
     if names is None:
         return None
-    return [names] if isinstance(names, str) else [str(n) for n in names]
+    one = isinstance(names, str) or not hasattr(names, "__iter__")
+    return [str(names)] if one else [str(n) for n in names]
 
 
 def _labels(source: AnnData, key: str | None) -> tuple[np.ndarray, list[str]]:

@@ -75,6 +75,12 @@ def standardize(
     -----
     Synthetic rows that are marked ``"train"`` are fitted on like the others.
     """
+    if reference is not None:
+        because = "with reference=, whose means and scales are used"
+        checks.no_effect(standardize, locals(), ("fit_on", "split_key"), because=because)
+        if not hasattr(reference, "var_names") or hasattr(reference, "mod"):
+            msg = f"reference must be an AnnData, not {type(reference).__name__}."
+            raise TypeError(msg)
     source = inputs.resolve(adata, mod)
     shape = inputs.stored(source, layer).shape
     root = key_added or ROOT

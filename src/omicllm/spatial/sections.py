@@ -90,7 +90,7 @@ def _members(adata: AnnData, arrays: Mapping[str, Any]) -> list[tuple[str, np.nd
     key = str(arrays.get("batch_key", "") or "")
     if not key:
         return [(names[0], np.arange(adata.n_obs))]
-    column = inputs.obs_column(adata, key, argument="batch_key").astype(str)
+    column = inputs.section_text(adata, key)
     return [(n, np.flatnonzero(column == n)) for n in names]
 
 
@@ -182,7 +182,7 @@ def _misfit(
     if stored_key:
         if stored_key not in adata.obs:
             return f"adata.obs has no column {stored_key!r} now, which told its sections apart"
-        there = set(np.asarray(adata.obs[stored_key]).astype(str).tolist())
+        there = set(inputs.section_text(adata, stored_key).tolist())
         if new := sorted(there - set(names)):
             return (
                 f"sections {checks.listed(new, most=3)} of adata.obs[{stored_key!r}] are not in "

@@ -197,7 +197,7 @@ def _lend(
 
     obs = pd.DataFrame(index=[str(i) for i in range(source.n_obs)])
     if batch_key is not None:
-        obs[batch_key] = inputs.obs_column(source, batch_key, argument="batch_key").astype(str)
+        obs[batch_key] = inputs.section_text(source, batch_key)
     lent = anndata.AnnData(X, obs=obs, var=pd.DataFrame(index=list(names)))
     # That the grid fits was seen where its coordinates are.
     known = {k: v for k, v in arrays.items() if k != "transforms"}

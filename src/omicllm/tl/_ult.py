@@ -124,6 +124,7 @@ def ult(
     substitution table hides values only weakly; the strings are no means of privacy.
     """
     checks.one_of("method", method, ("series", "image", "text"))
+    _refuse_idle(locals())
     if table is not None and (model is not None or table.parameters.method != method):
         msg = "Give either model= or table=, and a table made with the same method."
         raise ValueError(msg)
@@ -137,7 +138,7 @@ def ult(
         "separator": separator or "", "codepoints": codepoints, "tie_break": tie_break,
         "unseen": unseen or "", "unknown": unknown,
     }  # fmt: skip
-    call: dict[str, Any] = {"layer": layer}
+    call: dict[str, Any] = {"layer": layer, "fitted": model is None and table is None}
     if method == "series":
         whole = adata if mod is None and hasattr(adata, "mod") else inputs.resolve(adata, mod)
         result = _profiles(whole, own, call, max_value, joint, modalities, model, table, reindex)
@@ -173,6 +174,29 @@ def _refuse_unheard(given: dict[str, Any]) -> None:
     checks.no_effect(ult, given, other, because=f"with method={method!r}")
     if method == "text" or given["patches_key"] is not None:
         checks.no_effect(ult, given, ("layer",), because="where no expression is read")
+
+
+#: Arguments that a table, or a model with its tables, has settled.
+_OF_TABLE = (
+    "bits", "mu", "max_value", "patch_size", "max_coefficients", "precision", "rounding", "offset",
+    "separator", "codepoints", "tie_break", "unseen", "unknown", "joint",
+)  # fmt: skip
+
+
+def _refuse_idle(given: dict[str, Any]) -> None:
+    """Raise for arguments without effect on this method, or beside a table that is given."""
+    of_method = {"series": ("text_key", "patches_key"), "image": ("text_key",)}
+    idle = of_method.get(given["method"], ("patches_key", "layer"))
+    if given["patches_key"] is not None:
+        idle = (*idle, "layer")
+    because = f"with method={given['method']!r}"
+    if given["method"] == "image" and given["patches_key"] is not None:
+        because += " and patches_key="
+    checks.no_effect(ult, given, dict.fromkeys(idle), because=because)
+    if given["model"] is not None or given["table"] is not None:
+        name = "model" if given["model"] is not None else "table"
+        because = f"with {name}=, whose table is applied as it is"
+        checks.no_effect(ult, given, _OF_TABLE, because=because)
 
 
 def _profiles(

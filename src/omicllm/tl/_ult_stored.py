@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from omicllm._core import checks, inputs
+from omicllm._core.log import warn
 from omicllm.codec.lookup_table import LookupTable
+from omicllm.get._ult import ENCODE_ANEW, whole_table
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from omicllm.model._ult_codec import ProfileCodec
 
+#: Characters that are counted at a time.
+_BLOCK = 1 << 22
 _HINT = "Make it with ol.tl.ult(adata)."
 
 
@@ -112,7 +116,9 @@ def stored(data: Any, key: str, mod: str | None) -> Stored:
             {"": codec.tables[mod]}, {"": codec.var_names[mod]}, {"": codec.scales[mod]}
         )
         return Stored(source, params, np.array(segments, dtype=object), one.tables[""], one)
+    whole_table(entry, params, key)
     table = LookupTable.from_arrays(entry, params)
+    _warn_of_others(strings, table, params, key)
     out = Stored(source, params, strings, table, axis=axis)
     if out.method == "series":
         genes = np.asarray([str(v) for v in np.asarray(entry["var_names"])])
@@ -120,6 +126,32 @@ def stored(data: Any, key: str, mod: str | None) -> Stored:
     if out.method == "image":
         out.shape = tuple(int(s) for s in np.asarray(entry["shape"]))
     return out
+
+
+def _warn_of_others(
+    strings: np.ndarray, table: LookupTable, params: dict[str, Any], key: str
+) -> None:
+    """Say so when a table that counted these strings counted fewer of a character than there are.
+
+    Joined objects keep the strings of all, but may keep the table of one. Copies of what was
+    counted hold a multiple of each count.
+    """
+    if not params.get("fitted", False):
+        return
+    found = np.zeros(0x110000, dtype=np.int64)
+    step = max(1, _BLOCK // max(1, max((len(str(s)) for s in strings), default=1)))
+    for start in range(0, len(strings), step):
+        text = "".join(map(str, strings[start : start + step]))
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+        found += np.bincount(codes, minlength=len(found))
+    there, counts = found[np.asarray(table.codes, dtype=np.int64)], np.asarray(table.counts)
+    if (there > counts).any() and (there * counts.sum() != counts * there.sum()).any():
+        worst = int(np.argmax(there - counts))
+        warn(
+            f"The strings hold {chr(int(table.codes[worst]))!r} {there[worst]} times, but the "
+            f"table in adata.uns[{key!r}] counted {counts[worst]}, as after joining objects. What "
+            f"was encoded with another table is read wrong. {ENCODE_ANEW}"
+        )
 
 
 def layer_of(found: Stored, layer: str | None, mod: str | None) -> str | None:
