@@ -201,7 +201,7 @@ def test_rare_alleles_of_training_people_at_that_gene(cohort60):
         carried = source.numbers(columns)
         expected = np.where(share < 0.3, 0, np.where(1 - share < 0.3, 1, carried))
         np.testing.assert_array_equal(seen, expected)
-        used = model._own_sequences()._common(g)._alleles["c"]
+        used = model.sequences._common(g)._alleles["c"]
         np.testing.assert_array_equal(used.numbers(columns), expected)
 
 

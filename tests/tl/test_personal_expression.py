@@ -58,7 +58,11 @@ def test_copy_genes_and_seed(tmp_path):
     assert np.isnan(P[:, :2]).all() and np.isfinite(P[:, 2]).all()
     again = call(mdata, genome, genes=["R"], copy=True, baseline=None)
     np.testing.assert_array_equal(again["rna"].layers["personal_pair_regression"], P)
-    track = call(mdata, genome, strategy="baseline", baseline=None, copy=True)
+    with pytest.raises(ValueError, match="max_epochs=, train_args= have no effect"):
+        call(mdata, genome, strategy="baseline", baseline=None)
+    track = call(  # trains nothing
+        mdata, genome, strategy="baseline", baseline=None, copy=True, max_epochs=50, train_args=None
+    )
     assert "personal_baseline" in track["rna"].layers
     assert "history" not in track["rna"].uns["personal"]
 

@@ -67,6 +67,13 @@ class OmicModel(BaseModelClass):
     schema_version: ClassVar[int] = 1
     history_: dict[str, Any] | None
 
+    def _without_data(self, description: Mapping[str, Any]) -> None:
+        """Start without an object, in place of scvi's ``__init__``."""
+        self._adata = self._adata_manager = None
+        self.registry_ = {"setup_args": dict(description["setup_args"])}
+        self.is_trained_, self.history_, self.trainer = False, None, None
+        self.train_indices_ = self.test_indices_ = self.validation_indices_ = None
+
     # -- training ---------------------------------------------------------------------------
 
     def _fit(
