@@ -182,3 +182,33 @@ def test_sequences_on_the_reporter(tmp_path):
     wrong = write(tmp_path / "d.tsv", ["variant", "skew"], [[f"chr1:30:{snp[1]}:<DEL>", 1]])
     with pytest.raises(ValueError, match="'<DEL>' of .* is no sequence of at most 200"):
         ol.io.read_mpra({"K562": wrong}, genome=genome)
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "wanted"),
+    [
+        ("SNP", "chr1_KI270706v1_random_1000_a_g", ("chr1_KI270706v1_random", 1000, "A", "G")),
+        ("SNP", "HLA-A:1000:A:GT:b38", ("HLA-A", 1000, "A", "GT")),
+        ("SNP", "1-1000-C-T", ("1", 1000, "C", "T")),
+        ("chrom\tpos\tref\talt", "HLA:1\t1000\tA\tG", ("HLA:1", 1000, "A", "G")),
+        ("chrom\tpos\tref\talt", "22.0\t1000.0\tA\tG", ("22", 1000, "A", "G")),
+        ("SNP", "1:1000:A:-", None),
+        ("SNP", "1:1000:.:T", None),
+        ("chrom\tpos\tref\talt", "1\t1,000\tA\tG", None),
+    ],
+)
+def test_names_of_variants_of_an_mpra(header, row, wanted, tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text(f"{header}\tskew\n{row}\t0.5\n")
+    if wanted is None:
+        with pytest.raises(ValueError, match="is not named chrom:pos:ref:alt"):
+            ol.io.read_mpra({"K": path})
+        return
+    obs = ol.io.read_mpra({"K": path}).obs
+    assert tuple(obs[["chrom", "pos", "ref", "alt"]].iloc[0]) == wanted
+
+
+@pytest.mark.parametrize("paths", [{}, {"K": []}])
+def test_an_mpra_without_files(paths):
+    with pytest.raises(ValueError, match="paths names no file"):
+        ol.io.read_mpra(paths)

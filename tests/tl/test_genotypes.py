@@ -112,6 +112,69 @@ def test_a_haploid_call_counted_once(verb, tmp_path):
         verb(mdata, genome, haploid="both")
 
 
+def as_text(var, column):
+    return var[column].astype(str)
+
+
+#: Places of variants as tables bring them: column and what becomes of it.
+PLACES = {
+    "positions as text": ("pos", as_text),
+    "positions as fractions": ("pos", lambda var, c: var[c].astype(float)),
+    "contigs as fractions": ("chrom", lambda var, c: np.full(len(var), 22.0)),
+    "contigs as numbers": ("chrom", lambda var, c: np.full(len(var), 22)),
+    "contigs as categories": ("chrom", lambda var, c: pd.Categorical(["22"] * len(var))),
+}
+
+
+def on_22(folder):
+    """The cohort of `made_people` on contig 22."""
+    mdata, genome = cohort(folder)
+    bases = genome.fetch("c", 0, genome.lengths["c"])
+    mdata["geno"].var["chrom"] = "22"
+    for column in ("chrom", "window_chrom"):
+        mdata["rna"].var[column] = "22"
+    return mdata, ol.io.Genome(write_fasta(folder / "22.fa", {"22": bases}, width=50))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("places", PLACES)
+def test_places_of_variants_however_a_table_brought_them(verb, places, tmp_path):
+    wanted = verb(*on_22(tmp_path))
+    mdata, genome = on_22(tmp_path)
+    column, changed = PLACES[places]
+    var = mdata["geno"].var
+    var[column] = changed(var, column)
+    np.testing.assert_array_equal(verb(mdata, genome), wanted)
+
+
+@pytest.mark.parametrize("verb", [sample_size, embed_people, personal_expression])
+def test_positions_that_are_none_are_named(verb, tmp_path):
+    mdata, genome = cohort(tmp_path)
+    mdata["geno"].var["pos"] = [np.nan, *mdata["geno"].var["pos"][1:]]
+    with pytest.raises(ValueError, match="'pos'. must hold whole numbers, but 1 of 60 are none"):
+        verb(mdata, genome)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("side", ["rna", "geno"])
+def test_people_named_twice_are_refused(verb, side, tmp_path):
+    mdata, genome = cohort(tmp_path)
+    mdata[side].obs_names = ["p0", "p0", *mdata[side].obs_names[2:]]
+    with pytest.raises(ValueError, match=rf"mdata\['{side}'\] names people twice \('p0'\)"):
+        verb(mdata, genome)
+
+
+@pytest.mark.parametrize("verb", [sample_size, linearize, variant_drivers])
+@pytest.mark.parametrize("code", [-1, -9, 3, 255, np.inf])
+def test_codes_of_missing_calls_are_no_dosages(verb, code, tmp_path):
+    mdata, genome = cohort(tmp_path)
+    X = mdata["geno"].X.toarray().astype(np.float32)
+    X[3, 7] = code
+    mdata["geno"].X = X
+    with pytest.raises(ValueError, match="geno.X must hold 0 to 2 alleles.* at 'v7'"):
+        verb(mdata, genome)
+
+
 CALLS = [
     ("c", 3, "A", "G", ["1", "0|1"]),
     ("c", 6, "C", "T,G", ["2", "1|2"]),

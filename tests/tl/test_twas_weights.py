@@ -209,3 +209,50 @@ def test_damaged_r_data(tmp_path):
     path.write_bytes(base64.b64decode(RDAT)[:100])
     with pytest.raises(ValueError, match="could not be read as R data"):
         ol.io.read_twas_weights(path)
+
+
+BY_PLACE = pd.DataFrame({
+    "gene": "GENE1", "chrom": "22", "pos": [1001, 1101], "effect_allele": list("AC"),
+    "other_allele": list("GT"), "weight": [1.0, -0.5],
+})  # fmt: skip
+#: The same weights as tables bring them.
+CLOTHES = {
+    "as they are": lambda t: t,
+    "fractions": lambda t: t.astype({"chrom": float, "pos": float}),
+    "whole numbers": lambda t: t.astype({"chrom": int}),
+    "text": lambda t: t.astype(str),
+    "categories": lambda t: t.astype({"gene": "category", "chrom": "category"}),
+    "flags as text": lambda t: t.assign(standardized="False"),
+    "a row without a place": lambda t: pd.concat([
+        t, t.iloc[:1].assign(chrom=None, pos=np.nan, weight=9.0)
+    ]),
+    "numbers of rows twice": lambda t: t.set_axis([0, 0]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("clothes", CLOTHES)
+def test_tables_of_weights_in_other_clothes(clothes):
+    mdata, D = cohort()
+    table = CLOTHES[clothes](BY_PLACE)
+    before = table.copy(deep=True)
+    ol.tl.twas(mdata, weights=table)
+    pd.testing.assert_frame_equal(table, before)
+    wanted = D[:, 0] - 0.5 * D[:, 1]
+    got = mdata["rna"].layers["twas_enet"][:, 0]
+    np.testing.assert_allclose(got, wanted - wanted.mean(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"pos": [1001.5, 1101]}, ValueError, "Positions must be whole numbers in weights"),
+        ({"weight": ["1", "x"]}, ValueError, "weights hold values that are NaN"),
+        ({"standardized": "perhaps"}, ValueError, "standardized must be true or false"),
+        (None, TypeError, "weights must be a DataFrame or a path, not list"),
+    ],
+)
+def test_tables_of_weights_that_cannot_be(change, error, message):
+    mdata, _ = cohort()
+    weights = ["a"] if change is None else BY_PLACE.assign(**change)
+    with pytest.raises(error, match=message):
+        ol.tl.twas(mdata, weights=weights)

@@ -223,7 +223,7 @@ def _predictdb(path: Path) -> pd.DataFrame:
         raise ValueError(msg) from error
     finally:
         connection.close()
-    out = _arranged(frame, path.name)
+    out = arranged(frame, path.name)
     if extra is not None and "gene" in extra:
         by_gene = extra.drop_duplicates("gene").set_index("gene")
         by_gene.index = by_gene.index.astype(str)
@@ -246,10 +246,10 @@ def _table(path: Path, gene: str | None) -> pd.DataFrame:
     for column in frame.columns:
         if str(column).lower().lstrip("#") in _NAMES["gene"]:
             row_names(frame[column], path=path, what="gene", unique=False)
-    return _arranged(frame, path.name).reset_index(drop=True)
+    return arranged(frame, path.name).reset_index(drop=True)
 
 
-def _arranged(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+def arranged(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     """Columns under our names; places out of names like ``chr1_100_A_G_b38``."""
     import pandas as pd
 
@@ -270,6 +270,9 @@ def _arranged(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     if found["chrom"] and found["pos"]:
         out["chrom"] = as_contigs(frame[found["chrom"]])
         pos = to_numbers(frame[found["pos"]], path=where, column=found["pos"])
+        if (odd := pos[pos.notna() & (pos % 1 != 0)]).size:
+            msg = f"Positions must be whole numbers in {where}, not {listed(odd, most=3)}."
+            raise ValueError(msg)
         out["pos"] = pos.fillna(-1).astype(np.int64)
     else:
         placed = frame[found["place"] or found["variant"]].astype(str)

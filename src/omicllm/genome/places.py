@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from omicllm._core.checks import missing
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -87,3 +89,31 @@ def as_contigs(column: pd.Series) -> pd.Series:
         "" if missing else as_contig(v) for v, missing in zip(column, column.isna(), strict=True)
     ]
     return pd.Series(names, index=column.index, dtype=object)
+
+
+def places_of(var: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Contig and position (from 1) of every variant, from ``chrom`` and ``pos`` of ``geno.var``.
+
+    Raises
+    ------
+    KeyError
+        A column that is not there.
+    ValueError
+        A position that is no whole number.
+    """
+    import pandas as pd
+
+    for column in ("chrom", "pos"):
+        if column not in var:
+            raise missing(column, "geno.var", var, hint="Read genotypes with ol.io.read_vcf.")
+    given = pd.Series(np.asarray(var["pos"]), dtype=object)
+    pos = pd.to_numeric(given, errors="coerce").to_numpy(dtype=np.float64)
+    wrong = np.flatnonzero(pos % 1 != 0)  # NaN, too
+    if len(wrong):
+        msg = (
+            f"geno.var['pos'] must hold whole numbers, but {len(wrong)} of {len(pos)} are none "
+            f"(the first: {given.iloc[wrong[0]]!r})."
+        )
+        raise ValueError(msg)
+    chrom = as_contigs(pd.Series(np.asarray(var["chrom"])))
+    return chrom.to_numpy(dtype=object), pos.astype(np.int64)

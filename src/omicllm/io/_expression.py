@@ -226,9 +226,15 @@ def read_mpra(
             parts[str(cell)] = [(file, _mpra_table(file)) for file in several]
     columns = {}
     for cell, tables in parts.items():
+        if not tables:
+            msg = f"paths names no file of {cell!r}."
+            raise ValueError(msg)
         skews = [_skew(table, file, cell) for file, table in tables]
         together = pd.concat(skews).dropna()
         columns[cell] = together.groupby(level=0, sort=False).mean()
+    if not columns:
+        msg = "paths names no file: pass cell type -> file, or one file with a column cell_type."
+        raise ValueError(msg)
     frame = pd.concat(columns, axis=1, sort=False)
     if frame.empty:
         files = str(paths) if isinstance(paths, (str, Path)) else [*map(str, paths.values())]
@@ -277,11 +283,17 @@ def _skew(frame: pd.DataFrame, path: str | Path, cell: str) -> pd.Series:
     if len(parts) == 4:
         chrom = as_contigs(frame[parts[0]])
         alleles = frame[parts[2:]].apply(lambda column: column.str.strip().str.upper())
-        name = chrom + ":" + frame[parts[1]].str.strip() + ":" + alleles.agg(":".join, axis=1)
+        name = (
+            chrom
+            + ":"
+            + as_contigs(frame[parts[1]].str.strip())
+            + ":"
+            + alleles.agg(":".join, axis=1)
+        )
     else:
         column = _column(frame, ("snp", "variant", "variant_id", "id"), where, "variant")
         row_names(frame[column], path=path, what="variant", unique=False)
-        name = frame[column].str.replace("_", ":").str.replace("-", ":").map(_upper_alleles)
+        name = frame[column].str.strip().map(_with_colons)
     values = to_numbers(frame[skew], path=path, column=skew)
     endless = np.flatnonzero(np.isinf(values.to_numpy()))
     if len(endless):
@@ -291,18 +303,31 @@ def _skew(frame: pd.DataFrame, path: str | Path, cell: str) -> pd.Series:
     return pd.Series(values.to_numpy(), index=name.to_numpy(dtype=object))
 
 
-def _upper_alleles(name: str) -> str:
-    fields = name.split(":")
-    return ":".join([*fields[:2], *(f.upper() for f in fields[2:4]), *fields[4:]])
+#: Contig (which may hold the signs between fields), position, alleles, and anything after.
+_VARIANT = re.compile(
+    r"(.+?)[:_-](\d+)[:_-]([A-Za-z*]+|<[^<>]+>)[:_-]([A-Za-z*]+|<[^<>]+>)(?:[:_-](.*))?"
+)
+
+
+def _with_colons(name: str) -> str:
+    """A variant's name with colons between its fields and alleles in upper case."""
+    found = _VARIANT.fullmatch(name)
+    if found is None:
+        return name  # refused where alleles are read
+    chrom, pos, ref, alt, rest = found.groups()
+    return ":".join([chrom, pos, ref.upper(), alt.upper(), *([rest] if rest else [])])
 
 
 def _alleles(name: str) -> dict[str, Any]:
     """Place and alleles of a variant called ``chrom:pos:ref:alt``, with anything after."""
-    fields = name.split(":")
-    if len(fields) < 4 or not fields[1].isdigit():
-        msg = f"The variant {name!r} is not named chrom:pos:ref:alt."
+    found = _VARIANT.fullmatch(name)
+    if found is None:
+        msg = (
+            f"The variant {name!r} is not named chrom:pos:ref:alt (both alleles in letters: those "
+            "of insertions and deletions begin with the base before)."
+        )
         raise ValueError(msg)
-    return {"chrom": fields[0], "pos": int(fields[1]), "ref": fields[2], "alt": fields[3]}
+    return {"chrom": found[1], "pos": int(found[2]), "ref": found[3], "alt": found[4]}
 
 
 def _on_reporter(obs: pd.DataFrame, genome: Genome, length: int) -> tuple[list[str], list[str]]:

@@ -80,9 +80,7 @@ def correct_expression(
     checks.whole_number("n_pcs", n_pcs, at_least=0)
     checks.one_of("fit_on", fit_on, ("all", "train"))
     checks.share("max_zeros", max_zeros)
-    if pseudocount <= 0:
-        msg = f"pseudocount must be above 0, not {pseudocount!r}."
-        raise ValueError(msg)
+    checks.positive("pseudocount", pseudocount)
     names = inputs.gene_names(source)
     values = inputs.dense_rows(source, layer)
     bad = ~np.isfinite(values) | (values < 0)

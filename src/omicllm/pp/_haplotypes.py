@@ -13,6 +13,7 @@ from omicllm.genome import windows as arithmetic
 from omicllm.genome.dosage import HAPLOID, second_haplotype
 from omicllm.genome.fasta import Genome, require_contigs
 from omicllm.genome.gvl import Store, require_gvl
+from omicllm.genome.places import places_of
 from omicllm.genome.reference_check import check_reference
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def haplotypes(
     genome = genome if isinstance(genome, Genome) else Genome(genome)
     for window in places:
         genome.check_window(*window[:3])
-    contigs = source.var["chrom"].astype(str).to_numpy()
+    contigs, _ = places_of(source.var)
     known = list(dict.fromkeys(contigs))
     if known and not any(c in genome for c in known):
         require_contigs(known, genome.lengths, where=genome.path.name)
@@ -228,7 +229,7 @@ def _alleles(
         layers["hap2"] = second_haplotype(layers["hap1"], layers["hap2"], layers.get("haploid"))
     var = source.var.iloc[columns]
     return consensus.Alleles(
-        var["pos"].to_numpy(), var["ref"].astype(str).tolist(), var["alt"].astype(str).tolist(),
+        places_of(var)[1], var["ref"].astype(str).tolist(), var["alt"].astype(str).tolist(),
         layers["hap1"], layers["hap2"], layers.get("unphased") if unphased == "iupac" else None,
     )  # fmt: skip
 

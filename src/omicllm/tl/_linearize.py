@@ -10,7 +10,7 @@ from omicllm._core import checks, docs, inputs, results
 from omicllm._core.log import logger
 from omicllm.genome.dosage import HAPLOID
 from omicllm.stats.people import agreement
-from omicllm.tl._genotypes import HAPLOID_DOC, calls_of
+from omicllm.tl._genotypes import HAPLOID_DOC, calls_of, rows_of_people
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -75,14 +75,7 @@ def linearize(
     if effects_key not in variants.varm or "genes" not in variants.uns.get(effects_key, {}):
         hint = "Make them with ol.tl.variant_effects(mdata, model=...)."
         raise checks.missing(effects_key, "geno.varm", variants.varm, hint=hint)
-    at = variants.obs_names.get_indexer(people.obs_names)
-    if (at < 0).any():
-        absent = people.obs_names[at < 0]
-        msg = (
-            f"{len(absent)} of {people.n_obs} people in mdata[{rna!r}] are not in mdata[{geno!r}] "
-            f"({checks.listed(absent, most=3)})."
-        )
-        raise ValueError(msg)
+    at = rows_of_people(people, variants, rna=rna, geno=geno)
     genes = [str(g) for g in variants.uns[effects_key]["genes"]]
     column = people.var_names.astype(str).get_indexer(genes)
     W = inputs.gene_major(variants.varm[effects_key])

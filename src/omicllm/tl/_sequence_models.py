@@ -142,18 +142,11 @@ def personal_haplotypes(
     from omicllm._core.names import positions
     from omicllm.genome.windows import from_columns
     from omicllm.pp._haplotypes import haplotypes
+    from omicllm.tl._genotypes import rows_of_people
 
     people, variants = inputs.resolve(mdata, rna), inputs.resolve(mdata, geno)
     names = [str(g) for g in inputs.gene_names(people)]
-    at = variants.obs_names.get_indexer(people.obs_names)
-    if (at < 0).any():
-        absent = people.obs_names[at < 0]
-        msg = (
-            f"{len(absent)} of {people.n_obs} people in mdata[{rna!r}] are not in mdata[{geno!r}] "
-            f"({checks.listed(absent, most=3)}). Keep those in both: "
-            f"mdata[mdata[{rna!r}].obs_names.intersection(mdata[{geno!r}].obs_names)].copy()."
-        )
-        raise ValueError(msg)
+    at = rows_of_people(people, variants, rna=rna, geno=geno)
     frame = from_columns(people.var, window_key)
     if genes is not None:
         asked = [names[i] for i in positions(genes, names)]

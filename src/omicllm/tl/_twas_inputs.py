@@ -12,7 +12,8 @@ from omicllm._core.blocks import is_lazy
 from omicllm._core.log import logger
 from omicllm.genome import windows as arithmetic
 from omicllm.genome.fasta import require_contigs
-from omicllm.tl._genotypes import calls_of
+from omicllm.genome.places import as_contigs, places_of
+from omicllm.tl._genotypes import calls_of, rows_of_people
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,15 +143,7 @@ def read_cohort(
     """
     people, variants = inputs.resolve(mdata, rna), inputs.resolve(mdata, geno)
     genes = inputs.gene_names(people)
-    row = variants.obs_names.get_indexer(people.obs_names)
-    if (row < 0).any():
-        absent = people.obs_names[row < 0]
-        msg = (
-            f"{len(absent)} of {people.n_obs} people in mdata[{rna!r}] are not in mdata[{geno!r}] "
-            f"({checks.listed(absent, most=3)}). Keep those in both: "
-            f"mdata[mdata[{rna!r}].obs_names.intersection(mdata[{geno!r}].obs_names)].copy()."
-        )
-        raise ValueError(msg)
+    row = rows_of_people(people, variants, rna=rna, geno=geno)
     # Folds and draws go by name: the people of both modalities may be in any order.
     people, order = inputs.by_name(people)
     genes, row = genes[order.var], row[order.obs]
@@ -200,6 +193,7 @@ def by_gene(people: AnnData, variants: AnnData, window: int | None, key: str) ->
     if window is None and f"{key}_start" in people.var:
         frame = people.var[[f"{key}_{c}" for c in arithmetic.COLUMNS]].copy()
         frame.columns = list(arithmetic.COLUMNS)
+        frame["chrom"] = as_contigs(frame["chrom"])
     elif {"chrom", "tss"} <= set(people.var.columns):
         sites = arithmetic.start_sites(people.var)
         frame = arithmetic.around(sites, length=_LENGTH if window is None else window)
@@ -210,12 +204,12 @@ def by_gene(people: AnnData, variants: AnnData, window: int | None, key: str) ->
     else:
         logger.warning("nothing says where genes are: every gene is predicted from all variants")
         return lambda g: everything
-    chrom = _texts(variants, "chrom")
+    chrom, pos = places_of(variants.var)
+    pos = pos - 1
     known = list(dict.fromkeys(chrom))
     wanted = [str(c) for c in dict.fromkeys(frame["chrom"]) if c != ""]
     if known and wanted and not set(wanted) & set(known):
         require_contigs(wanted, known, where="geno.var['chrom']")
-    pos = variants.var["pos"].to_numpy() - 1
     columns = {}
     for c in set(wanted) & set(known):
         here = np.flatnonzero(chrom == c)
@@ -237,7 +231,7 @@ def distances(people: AnnData, variants: AnnData, key: str) -> Any:
 
     The start site is ``var["tss"]``, else the middle of the gene's window.
     """
-    pos = variants.var["pos"].to_numpy().astype(np.int64)
+    _, pos = places_of(variants.var)
     var = people.var
     if "tss" in var:
         site = var["tss"].to_numpy(dtype=np.float64)

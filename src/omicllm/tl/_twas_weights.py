@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import pandas as pd
 
 from omicllm._core import checks
 from omicllm._core.log import logger
-from omicllm.genome.expression_weights import COLUMNS, orientation, read_weights
+from omicllm.genome.expression_weights import arranged, orientation, read_weights
+from omicllm.genome.places import places_of
 from omicllm.genome.windows import match_genes
 from omicllm.tl._twas_fit import MODELS
 
@@ -116,17 +118,13 @@ def apply_weights(
 
 def _checked(weights: Any, model: str | Sequence[str] | None) -> pd.DataFrame:
     """The table, with the columns that matching needs, of the models asked for."""
-    frame = weights if isinstance(weights, pd.DataFrame) else read_weights(weights)
-    for column in ("gene", "effect_allele", "other_allele", "weight"):
-        if column not in frame:
-            hint = "Read published files with ol.io.read_twas_weights."
-            raise checks.missing(column, "the columns of weights", frame.columns, hint=hint)
-    if "variant" not in frame and not {"chrom", "pos"} <= set(frame.columns):
-        column, hint = "variant", "Variants need a name (variant), or chrom and pos."
-        raise checks.missing(column, "the columns of weights", frame.columns, hint=hint)
-    defaults = {"model": "enet", "standardized": False, "variant": "", "chrom": "", "pos": -1}
-    frame = frame.assign(**{c: v for c, v in defaults.items() if c not in frame})
-    frame = frame.reset_index(drop=True)[[c for c in COLUMNS if c in frame]]
+    if isinstance(weights, pd.DataFrame):
+        frame = arranged(weights.reset_index(drop=True), "weights")
+    elif isinstance(weights, (str, Path)):
+        frame = read_weights(weights)
+    else:
+        msg = f"weights must be a DataFrame or a path, not {type(weights).__name__}."
+        raise TypeError(msg)
     if not np.isfinite(frame["weight"].to_numpy(dtype=np.float64)).all():
         msg = "weights hold values that are NaN or infinite."
         raise ValueError(msg)
@@ -158,7 +156,7 @@ class _Finder:
                     if name not in ("", ".", "nan"):
                         self.by_name.setdefault(name, []).append(j)
         self.by_place: dict[tuple[str, int], list[int]] = {}
-        for j, (chrom, pos) in enumerate(zip(var["chrom"].astype(str), var["pos"], strict=True)):
+        for j, (chrom, pos) in enumerate(zip(*places_of(var), strict=True)):
             self.by_place.setdefault((chrom.removeprefix("chr"), int(pos)), []).append(j)
 
     def match(

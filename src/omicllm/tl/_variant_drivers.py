@@ -12,7 +12,7 @@ from omicllm._core import checks, docs, inputs, results
 from omicllm._core.log import logger, progress
 from omicllm.genome.dosage import HAPLOID
 from omicllm.stats.people import constant
-from omicllm.tl._genotypes import HAPLOID_DOC, calls_of
+from omicllm.tl._genotypes import HAPLOID_DOC, calls_of, rows_of_people
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -95,10 +95,7 @@ def variant_drivers(
         raise checks.missing(effects_key, "geno.varm", variants.varm, hint=hint)
     W = inputs.columns(variants.varm[effects_key])
     genes = genes_of_columns(variants, effects_key, W.shape[1])
-    at = variants.obs_names.get_indexer(people.obs_names)
-    if (at < 0).any():
-        msg = f"{int((at < 0).sum())} of {people.n_obs} people in mdata[{rna!r}] have no genotypes."
-        raise ValueError(msg)
+    at = rows_of_people(people, variants, rna=rna, geno=geno)
     column = people.var_names.astype(str).get_indexer(genes)
     calls = calls_of(variants, at)
     dosage = calls.dosage(haploid)

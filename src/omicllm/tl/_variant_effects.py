@@ -12,6 +12,7 @@ from omicllm._core import checks, docs, inputs, results
 from omicllm._core.log import logger, progress
 from omicllm._core.names import positions
 from omicllm.genome.fasta import Genome as Fasta
+from omicllm.genome.places import places_of
 from omicllm.genome.windows import as_windows, from_columns
 from omicllm.tl._genotypes import frequency
 from omicllm.tl._sequence_models import fitting_length, predictor_of
@@ -204,8 +205,8 @@ def _by_gene(variants: AnnData, frame: pd.DataFrame, min_af: float) -> list[np.n
                 column, "geno.var", variants.var, hint="Read genotypes with ol.io.read_vcf."
             )
     var = variants.var
-    chrom = var["chrom"].astype(str).to_numpy()
-    start = var["pos"].to_numpy().astype(np.int64) - 1
+    chrom, pos = places_of(var)
+    start = pos - 1
     end = start + var["ref"].astype(str).str.len().to_numpy()
     kept = np.ones(len(var), dtype=bool)
     if min_af > 0:
@@ -242,7 +243,7 @@ def _carriers(
 def _table(
     variants: AnnData, found: np.ndarray, window: pd.Series, gene: str, effect: np.ndarray
 ) -> pd.DataFrame:
-    pos = variants.var["pos"].to_numpy()[found].astype(np.int64)
+    pos = places_of(variants.var)[1][found]
     # The start site is the base after the middle (from 0), on either strand.
     site = (int(window["start"]) + int(window["end"])) // 2
     distance = pos - 1 - site

@@ -13,6 +13,7 @@ from omicllm._core import checks, docs, inputs, results
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger
 from omicllm.genome.bed import inside_regions
+from omicllm.genome.places import places_of
 from omicllm.stats.enrichment import matched_enrichment
 from omicllm.tl._genotypes import frequency
 from omicllm.tl._twas_inputs import by_gene, distances
@@ -128,9 +129,9 @@ def variant_enrichment(
     stratum = _strata(units, distance_bin, n_af_bins)
     generator = rngs.generator(rng)
     several = bed if isinstance(bed, Mapping) else {_name(bed): bed}
-    start = variants.var["pos"].to_numpy().astype(np.int64) - 1
+    chrom, pos = places_of(variants.var)
+    start = pos - 1
     end = start + variants.var["ref"].astype(str).str.len().to_numpy()
-    chrom = variants.var["chrom"].astype(str).to_numpy()
     used = np.unique(units["variant"])
     rows = []
     for regions, source in several.items():
