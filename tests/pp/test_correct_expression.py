@@ -77,7 +77,8 @@ def test_bad_input():
         ({"layer": "none"}, ValueError, "2 people have no expression .'0', '1'"),
         ({"n_pcs": 60}, ValueError, "n_pcs=60 components cannot be found from 60 people"),
         ({"fit_on": "train", "split_key": "part"}, KeyError, "'part' is not in adata.obs"),
-        ({"pseudocount": 0}, ValueError, "pseudocount must be above 0"),
+        ({"pseudocount": 0}, ValueError, "pseudocount must be a number above 0"),
+        ({"pseudocount": np.nan}, ValueError, "pseudocount must be a number above 0"),
         ({"max_zeros": 2}, ValueError, "max_zeros"),
         ({"fit_on": "test"}, ValueError, "fit_on must be one of"),
     ):
