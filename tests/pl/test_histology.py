@@ -108,3 +108,26 @@ def test_black_is_no_tissue(black):
     found = int(ax.get_title().split("\n")[1].split("%")[0])
     assert abs(found - share) <= 6 and (black != "all" or found == 0)
     plt.close("all")
+
+
+@pytest.mark.parametrize("kind", ["csr_matrix", "csc_array", "some rows"])
+def test_expression_maps_of_any_layer(kind):
+    """Sparse predictions, and predictions of some rows: the correlation is that of numpy."""
+    from scipy import sparse
+
+    study = make_study(2)
+    rng = np.random.default_rng(0)
+    guess = rng.random(study.shape) + study.X.toarray()
+    rows = np.asarray(study.obs["section"] == "S1")
+    study.layers["p"] = guess.copy()
+    if kind == "some rows":
+        study.layers["p"][::3] = np.nan
+        rows &= np.arange(study.n_obs) % 3 > 0
+    else:
+        study.layers["p"] = getattr(sparse, kind)(guess)
+    figure = ol.pl.expression_maps(study, "Gene2", key="p", section="S1", image=False, show=False)
+    X = study.X.toarray()
+    truth = np.log1p(1e4 * X / X.sum(axis=1, keepdims=True))
+    gene = study.var_names.get_loc("Gene2")
+    r = np.corrcoef(truth[rows, gene], guess[rows, gene])[0, 1]
+    assert f"(r = {r:.2f})" in "".join(ax.get_title() for ax in figure.axes)

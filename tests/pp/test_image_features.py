@@ -216,6 +216,45 @@ def test_um_per_pixel_of_a_coordinate_system_in_um(section):
     np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.parametrize("names", [("S1", "S10"), ("S1_he", "S10_he"), ("S1", "S1b")], ids=str)
+def test_regions_that_begin_alike(section, names):
+    """The image of S1 is not that of S10, however large that is."""
+    from spatialdata import SpatialData
+    from spatialdata.transformations import Identity
+
+    image = section.uns["spatial"]["S1"]["images"]["hires"]
+    plain = bare(section)[::4].copy()
+    plain.obsm["spatial"] = plain.obsm["spatial"] / 2
+    wanted = features(plain, image=image, size_um=100, mpp=5.0)
+    larger = np.pad(image[::-1], ((0, 30), (0, 30), (0, 0)), mode="edge")
+    images = {n: element(v, {"global": Identity()}) for n, v in zip(names, (image, larger), strict=True)}
+    plain.obs["region"] = "S1"
+    plain.uns["spatialdata_attrs"] = {"region": "S1", "region_key": "region", "instance_key": "i"}
+    found = features(plain, image=SpatialData(images=images), size_um=100, mpp=5.0)
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("column", [int, str, "category"], ids=str)
+@pytest.mark.parametrize("key", [int, str])
+def test_sections_that_are_numbers(section, column, key, named):
+    """Names of sections go by how they are written, in every dict."""
+    image = section.uns["spatial"]["S1"]["images"]["hires"]
+    plain = bare(section)[::4].copy()
+    plain.obsm["spatial"] = plain.obsm["spatial"] / 2
+    second = np.arange(plain.n_obs) % 2 == 1
+    plain.obs["slide"] = np.where(second, 2, 1)
+    plain.obs["slide"] = plain.obs["slide"].astype(column)
+    images = {key(1): image, key(2): image[::-1].copy()}
+    options = {"batch_key": "slide"} if named else {}
+    found = features(plain, image=images, mpp={key(1): 5.0, key(2): 10.0}, size_um=100, **options)
+    for rows, picture, mpp in ((~second, images[key(1)], 5.0), (second, images[key(2)], 10.0)):
+        wanted = features(plain[rows].copy(), image=picture, size_um=100, mpp=mpp)
+        np.testing.assert_array_equal(found[rows], wanted)
+    with pytest.raises(ValueError, match="mpp= is given for 'one'.*sections are '1', '2'"):
+        features(plain, image=images, mpp={"one": 5.0}, size_um=100, **options)
+
+
 def test_several_images_by_region(section):
     """A table of SpatialData: each region has its image, and its own transformation."""
     import geopandas

@@ -13,6 +13,7 @@ from made_histology import make_image
 from PIL import Image, ImageCms
 
 from omicllm.spatial.image_files import read_image
+from omicllm.spatial.image_sources import opened
 from omicllm.spatial.rgb import RGBView, as_rgb
 
 RGB = make_image(3, 64)[0]
@@ -252,6 +253,54 @@ def test_folders_of_zarr(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty is a folder without zarr"):
         read_image(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("folder", [True, False])
+@pytest.mark.parametrize("values", [RGB, RGBA, RGB.astype("u2") * 257], ids=["rgb", "rgba", "u2"])
+def test_zarr_of_several_chunks(tmp_path, values, folder):
+    """Arrays of zarr have chunks and blocks too, but are no arrays of dask."""
+    array = zarr.open(
+        tmp_path / "z", mode="w", shape=values.shape, dtype=values.dtype, chunks=(20, 24, 2)
+    )
+    array[:] = values
+    view = as_rgb(read_image(tmp_path / "z") if folder else array)
+    wanted = ON_WHITE if values.shape[2] == 4 else RGB
+    np.testing.assert_allclose(view[31:64, 10:50], wanted[31:64, 10:50], atol=0.51)
+    off(view[:, :], wanted, 0.1, 0.51)
+
+
+@pytest.mark.parametrize("names", ["yxc", "YXS", "y x channels", "y x z channels", "band y x"])
+def test_axes_by_any_usual_name(names):
+    """Channels are read by name whatever their axis is called."""
+    names = names.split() if " " in names else list(names)
+    last = names[-1] if names[0] in "yY" else names[0]
+    coords = {} if last == "channels" else {last: ["b", "g", "r"]}
+    image = RGB if last == "channels" else RGB[..., ::-1]
+    image = np.expand_dims(image, 2) if "z" in names else image
+    image = np.moveaxis(image, -1, 0) if names[0] == last else image
+    off(as_rgb(xarray.DataArray(image, dims=names, coords=coords))[:, :], RGB, 0)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK", "L"])
+def test_images_of_pillow_by_their_mode(mode):
+    image = Image.fromarray(RGBA) if mode == "RGBA" else Image.fromarray(RGB).convert(mode)
+    wanted = ON_WHITE if mode == "RGBA" else np.asarray(image.convert("RGB"))
+    off(as_rgb(opened(image)[0]), wanted, 0.3, 1.0)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_tensors_of_torch(first):
+    import torch
+
+    values = torch.from_numpy(np.moveaxis(RGB, 2, 0).copy() if first else RGB)
+    off(as_rgb(values), RGB, 0)
+    off(as_rgb(values.float() / 255), RGB, 0)
+
+
+def test_a_masked_array_is_refused():
+    off(as_rgb(np.ma.masked_array(RGB, mask=False)), RGB, 0)
+    with pytest.raises(ValueError, match="masked array"):
+        as_rgb(np.ma.masked_array(RGB, mask=RGB > 200))
 
 
 @pytest.mark.parametrize("chunks", [(16, 16, 3), (64, 10, 1), (25, 64, 2)])

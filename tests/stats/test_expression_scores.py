@@ -160,3 +160,26 @@ def test_one_fold_in_a_section_changes_nothing(data):
     )
     assert repr(plain[0]) == repr(folded[0])
     np.testing.assert_array_equal(plain[1]["m"], folded[1]["m"])
+
+
+@pytest.mark.parametrize("what", ["one spot", "no counts"])
+def test_a_section_without_correlations_leaves_the_mean_of_the_others(what):
+    """All is the mean of the sections that have a score, and so are its intervals."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(61, 4))
+    pred = truth + rng.normal(size=truth.shape)
+    sections = np.repeat(["a", "b", "t"], [30, 30, 1])
+    if what == "no counts":
+        sections = np.repeat(["a", "b", "t"], [30, 20, 11])
+        truth[50:] = 0.0
+    blocks = np.arange(61) // 5
+    rows, per_gene = section_scores(
+        {"p": pred}, truth, sections, blocks, n_boot=80, level=0.9, rng=np.random.default_rng(1)
+    )
+    table = {row["section"]: row for row in rows}
+    mean = np.mean([table[s]["pearson"] for s in "ab"])
+    assert table["all"]["pearson"] == pytest.approx(mean, abs=1e-12)
+    assert np.isnan([table["t"][k] for k in ("pearson", "pearson_low", "pearson_high")]).all()
+    assert table["all"]["pearson_low"] < mean < table["all"]["pearson_high"]
+    assert table["all"]["mse"] == pytest.approx(np.mean([table[s]["mse"] for s in "abt"]))
+    assert np.isfinite(per_gene["p"][0]).all()

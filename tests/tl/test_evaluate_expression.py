@@ -75,6 +75,31 @@ def test_a_frame_goes_by_name(study):
     assert study.var["c_mse"].notna().sum() == 1
 
 
+@pytest.mark.parametrize("wrong", ["one typo", "another index", "twice a row", "twice a gene"])
+def test_a_frame_is_never_taken_by_position_in_part(study, wrong):
+    """A shuffled frame with one unknown name was once taken in the order of its rows."""
+    frame = pd.DataFrame(study.layers["guess"], index=study.obs_names, columns=study.var_names)
+    frame = frame.sample(frac=1, random_state=0)
+    if wrong == "one typo":
+        frame.index = ["typo", *frame.index[1:]]
+    elif wrong == "another index":
+        frame.index = [f"x{i}" for i in range(len(frame))]
+    elif wrong == "twice a row":
+        frame = pd.concat([frame, frame[:2]])
+    else:
+        frame = pd.concat([frame, frame.iloc[:, [1]]], axis=1)
+    message = {"one typo": "pred= lacks 1 obs", "another index": f"pred= lacks {study.n_obs} obs"}
+    with pytest.raises(ValueError, match=message.get(wrong, "occur twice")):
+        ol.tl.evaluate_expression(study, pred=frame, n_boot=0)
+
+
+def test_a_frame_without_names_goes_by_position(study):
+    frame = pd.DataFrame(study.layers["guess"], columns=study.var_names)
+    ol.tl.evaluate_expression(study, pred="guess", n_boot=0, key_added="a")
+    ol.tl.evaluate_expression(study, pred=frame, n_boot=0, key_added="b")
+    np.testing.assert_array_equal(study.var["a_mse"], study.var["b_mse"])
+
+
 def test_the_ridge_of_the_baselines_stands_beside(study):
     ol.tl.evaluate_expression(study, pred="guess", n_boot=0)
     assert study.uns["evaluate_expression"]["ridge"] == ""

@@ -199,3 +199,9 @@ def test_values_as_they_are(study):
     ol.tl.histology_baselines(study, key_added="c", **FAST)
     left, right = study.uns["v"]["table"], study.uns["c"]["table"]
     pd.testing.assert_frame_equal(left, right, rtol=1e-2, atol=1e-3)
+
+
+def test_a_section_too_small_for_regions(study):
+    tiny = study[study.obs["section"] == "S1"][:3].copy()
+    with pytest.raises(ValueError, match="One section of 3 observations is too small"):
+        ol.tl.histology_baselines(tiny)

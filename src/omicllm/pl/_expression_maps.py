@@ -84,7 +84,10 @@ def expression_maps(
         )
     place = positions(names, source.var_names)
     rows, name = _rows(source, section, section_key)
-    guess = np.asarray(source.layers[key])[np.ix_(rows, place)]
+    guess = inputs.readable(source.layers[key])[:, place]
+    guess = np.asarray(guess.toarray() if hasattr(guess, "toarray") else guess)[rows]
+    predicted = np.isfinite(guess).all(axis=1) | np.isnan(guess).all(axis=0).any()
+    rows, guess = rows[predicted], guess[predicted]
     if np.isnan(guess).all(axis=0).any():
         none = [g for g, bad in zip(names, np.isnan(guess).all(axis=0), strict=True) if bad]
         msg = f"{checks.listed(none, most=3)} was not predicted: its column of {key!r} is NaN."

@@ -18,6 +18,7 @@ from omicllm.spatial.image_sources import (
 )
 from omicllm.spatial.patch_map import matched_rows, read_table
 from omicllm.spatial.patch_sources import ImagePatches, PatchSource, ReadyPatches, same_pixels
+from omicllm.spatial.positions import coordinates
 from omicllm.spatial.rgb import as_rgb, white_level
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def patch_sources(
     if patches is not None:
         return _ready_made(adata, patches, size_um, out, batch_key)
     if patch_map is None and image is None and not adata.uns.get("spatial"):
-        patch_map = _own_map(adata)
+        patch_map = _own_map(adata, spatial_key)
     if patch_map is not None:
         return _mapped(adata, patch_map, size_um, mpp, out, batch_key, max_missing)
     sections = section_images(
@@ -108,7 +109,7 @@ class _Rows:
         return np.asarray(self.array[self.rows[i]])
 
 
-def _own_map(adata: AnnData) -> pd.DataFrame | None:
+def _own_map(adata: AnnData, spatial_key: str) -> pd.DataFrame | None:
     """The table that an object of `read_patch_map(as_anndata=True)` carries in obs."""
     import pandas as pd
 
@@ -118,8 +119,9 @@ def _own_map(adata: AnnData) -> pd.DataFrame | None:
         {"id": list(adata.obs_names), "path": list(adata.obs["path"]), "x": np.nan, "y": np.nan}
     )
     table["crop"] = np.asarray(adata.obs["crop"]).astype(bool)
-    if "spatial" in adata.obsm:
-        table[["x", "y"]] = np.asarray(adata.obsm["spatial"])[:, :2]
+    if table["crop"].any():
+        hint = "Patches of adata.obs['path'] are to be cut there (adata.obs['crop'])."
+        table[["x", "y"]] = coordinates(adata, spatial_key, hint=hint)
     return table
 
 

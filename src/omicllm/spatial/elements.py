@@ -56,7 +56,7 @@ def image_element(sdata: Any, region: str | None) -> Any:
     found = list(images)
     if region is not None and len(found) > 1:
         found = [n for n in images if n == region] or [
-            n for n in images if n.startswith(region) or region.startswith(n)
+            n for n in images if _named_after(n, region) or _named_after(region, n)
         ]
     if not found or (len(found) > 1 and region is None):
         of = f" and none is named after region {region!r}" if region is not None else ""
@@ -67,6 +67,11 @@ def image_element(sdata: Any, region: str | None) -> Any:
         raise ValueError(msg)
     arrays = [largest_scale(images[n]) for n in found]
     return max(arrays, key=lambda a: int(np.prod(a.shape)))
+
+
+def _named_after(name: str, other: str) -> bool:
+    """Whether a name is another and more; 'S10_hires' is not 'S1' and more."""
+    return name.startswith(other) and not (name[len(other) :][:1] + "_")[0].isalnum()
 
 
 def frames_of(image: Any, sdata: Any, region: str | None) -> dict[str, Frame]:

@@ -61,7 +61,7 @@ def read_image(path: str | Path) -> Any:
         try:
             with Image.open(path) as image:
                 image.load()
-                values = _from_pillow(image)
+                values = from_pillow(image)
         except UnidentifiedImageError:
             values = None
         except OSError as error:
@@ -83,7 +83,7 @@ def _by_scikit_image(path: Path) -> Any:
         raise ValueError(msg) from error
 
 
-def _from_pillow(image: Any) -> np.ndarray:
+def from_pillow(image: Any) -> np.ndarray:
     """Values of an image of Pillow, grey or in red, green and blue, by its mode."""
     if image.mode == "LAB":
         return _tiff_lab(np.asarray(image), 8, "the image")

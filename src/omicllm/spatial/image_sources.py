@@ -18,13 +18,13 @@ from omicllm.spatial.elements import (
     is_spatialdata,
     largest_scale,
 )
-from omicllm.spatial.image_files import read_image
+from omicllm.spatial.image_files import from_pillow, read_image
 from omicllm.spatial.patches import inside
 from omicllm.spatial.positions import coordinates, section_columns, warn_of_overlaid
 from omicllm.spatial.rgb import as_rgb
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
 
@@ -143,7 +143,9 @@ def section_images(
         mpp = number(mpp, "mpp", unit="micrometres")
     if spot_um is not None:
         spot_um = number(spot_um, "spot_um", unit="micrometres")
-    given = {} if image is None else (image if isinstance(image, dict) else {"": image})
+    given = {} if image is None else {"": image}
+    if isinstance(image, dict):
+        given = {str(name): value for name, value in image.items()}
     for key, value in given.items():  # a folder may hold a SpatialData
         if isinstance(value, (str, Path)) and Path(value).is_dir():
             given = given | {key: read_image(value)}
@@ -156,6 +158,7 @@ def section_images(
     codes, names = _membership(adata, list(given or libraries), batch_key)
     if batch_key is None and len(names) == 1:
         warn_of_overlaid(adata, coords)
+    _refuse_other_names(mpp, names)
     out = []
     for code, name in enumerate(names):
         rows = np.flatnonzero(codes == code)
@@ -257,9 +260,19 @@ def of_section(mpp: float | Mapping[str, float] | None, *names: str) -> float | 
         return None
     if not hasattr(mpp, "items"):
         return number(mpp, "mpp", unit="micrometres")
-    by_name: dict[str, Any] = dict(mpp)  # type: ignore[arg-type]
+    by_name: dict[str, Any] = {str(k): v for k, v in mpp.items()}  # type: ignore[union-attr]
     given = next((by_name[n] for n in names if n in by_name), None)
     return None if given is None else number(given, "mpp", unit="micrometres")
+
+
+def _refuse_other_names(mpp: Any, names: Sequence[str]) -> None:
+    """Say so where a dict of micrometres per pixel holds none of the sections."""
+    if hasattr(mpp, "items") and not {str(k) for k in mpp} & set(names):
+        msg = (
+            f"mpp= is given for {checks.listed(mpp)}, and the sections are "
+            f"{checks.listed(names)}: use their names, or pass one number."
+        )
+        raise ValueError(msg)
 
 
 def number(value: Any, where: str, *, unit: str = "") -> float:
@@ -348,6 +361,8 @@ def opened(image: Any, region: str | None = None) -> tuple[Any, dict[str, Frame]
     """
     if isinstance(image, (str, Path)):
         image = read_image(image)
+    elif hasattr(image, "getbands") and hasattr(image, "convert"):  # an image of Pillow
+        image = from_pillow(image)
     sdata = image if is_spatialdata(image) else None
     image = largest_scale(image) if sdata is None else image_element(image, region)
     return image, frames_of(image, sdata, region)

@@ -18,6 +18,8 @@ _STRIP = 1 << 24
 #: What channels are called.
 _NAMES = {"red": "r", "green": "g", "blue": "b", "alpha": "a"}
 _GREY = ("grey", "gray", "l", "luminance")
+#: What the axis of channels is called beside c: by tifffile, squidpy, rasterio.
+_AXES = {"s": "c", "channel": "c", "channels": "c", "band": "c"}
 
 
 #: Bytes of chunks that are kept in memory.
@@ -164,9 +166,14 @@ def as_rgb(image: Any, *, where: str = "the image", white: float | None = None) 
     if hasattr(image, "dims") and hasattr(image, "coords"):
         source, axes, channels = _labelled(image, where)
     else:
-        source = image if hasattr(image, "dtype") and hasattr(image, "shape") else np.asarray(image)
+        source = image
+        if not isinstance(getattr(image, "dtype", None), np.dtype):  # a list, a tensor of torch
+            source = np.asarray(image)
         axes, channels = _places(tuple(source.shape), where)
-    if hasattr(source, "blocks") and hasattr(source, "chunks"):  # dask
+    if np.ma.isMaskedArray(source) and np.ma.is_masked(source):
+        msg = f"{where} is a masked array: say what is there, such as white, with .filled(255)."
+        raise ValueError(msg)
+    if hasattr(source, "dask") and hasattr(source, "blocks"):  # zarr has blocks too
         source = _Chunked(source)
     kept = isinstance(source, np.ndarray) and not isinstance(source, np.memmap)
     plain = source.dtype == np.uint8 and axes == (0, 1, 2) and channels == (0, 1, 2)
@@ -201,6 +208,9 @@ def _places(shape: tuple[int, ...], where: str) -> tuple[tuple[int, int, int], t
 
 def _labelled(image: Any, where: str) -> tuple[Any, tuple[int, int, int], tuple[int, ...]]:
     """Source, axes and channels of a labelled array (xarray), by the names of its channels."""
+    usual = {d: _AXES.get(str(d).lower(), str(d).lower()) for d in image.dims}
+    if len(set(usual.values())) == len(usual):
+        image = image.rename({d: name for d, name in usual.items() if d != name})
     dims = [str(d) for d in image.dims]
     for dim in dims:
         if dim not in ("c", "y", "x") and {"y", "x"} <= set(dims) and image.sizes[dim] == 1:

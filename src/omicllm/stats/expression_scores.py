@@ -103,7 +103,7 @@ def bootstrap_weights(n_blocks: int, n_boot: int, rng: np.random.Generator) -> n
 
 
 def gene_means(sums: list[Sums], weights: np.ndarray) -> np.ndarray:
-    """Mean over genes of each score, (w, 5), without the whole table of resamples and genes."""
+    """Mean over genes of each score, (w, 5), NaN without any; the whole table is never made."""
     g = sums[0].values.shape[2]
     total, n = np.zeros((len(weights), len(SCORES))), np.zeros((len(weights), len(SCORES)))
     for start in range(0, g, _GENES_AT_ONCE):
@@ -114,7 +114,7 @@ def gene_means(sums: list[Sums], weights: np.ndarray) -> np.ndarray:
             scores = _scores(part, weights[rows])
             total[rows] += np.nansum(scores, axis=2)
             n[rows] += np.isfinite(scores).sum(axis=2)
-    return total / np.maximum(n, 1)
+    return np.where(n > 0, total / np.maximum(n, 1), np.nan)
 
 
 def within_folds(values: np.ndarray, sections: np.ndarray, folds: np.ndarray) -> np.ndarray:
@@ -214,9 +214,9 @@ def section_scores(
             resampled[method, s] = boot
             rows.append(_row(method, s, int(mine.sum()), score))
         per_gene[method] = _mean_of(np.stack(by_section))
-        resampled[method, "all"] = np.mean(drawn, axis=0)
+        resampled[method, "all"] = _mean_of(np.stack(drawn))
         rows.append(_row(method, "all", len(truth), per_gene[method]))
-        means = np.mean([_gene_mean(v) for v in by_section], axis=0)
+        means = _mean_of(np.stack([_gene_mean(v) for v in by_section]))
         rows[-1].update(dict(zip(SCORES, means.tolist(), strict=True)))
         if len(names) > 1:
             one = np.zeros(len(truth), dtype=np.int64)
@@ -292,7 +292,7 @@ def _difference(
     low = high = float("nan")
     if boot is not None and base is not None and len(boot):
         tail = (1 - level) / 2
-        low, high = (float(v) for v in np.quantile((boot - base)[:, 0], [tail, 1 - tail]))
+        low, high = _bounds((boot - base)[:, 0], tail)
     row["over_ridge_low"], row["over_ridge_high"] = low, high
 
 
@@ -302,5 +302,14 @@ def _intervals(row: dict[str, object], boot: np.ndarray | None, level: float) ->
     for i, name in ((0, "pearson"), (2, "mse")):
         low = high = float("nan")
         if boot is not None and len(boot):
-            low, high = (float(v) for v in np.quantile(boot[:, i], [tail, 1 - tail]))
+            low, high = _bounds(boot[:, i], tail)
         row[f"{name}_low"], row[f"{name}_high"] = low, high
+
+
+def _bounds(values: np.ndarray, tail: float) -> tuple[float, float]:
+    """Quantiles of the resamples that have a score."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return float("nan"), float("nan")
+    low, high = np.quantile(known, [tail, 1 - tail])
+    return float(low), float(high)

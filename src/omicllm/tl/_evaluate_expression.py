@@ -130,6 +130,10 @@ def evaluate_expression(
     generator = rngs.generator(rng)
     names = inputs.gene_names(source)
     frame = _predictions(source, pred, names)
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()]
+        msg = f"Genes of the predictions occur twice ({checks.listed(twice, most=3)})."
+        raise ValueError(msg)
     if genes is not None:
         absent = [g for g in genes if g not in frame.columns]
         if absent:
@@ -222,7 +226,7 @@ def _predictions(source: AnnData, pred: Any, names: np.ndarray) -> pd.DataFrame:
             return pd.DataFrame(np.asarray(values), columns=[str(c) for c in values.columns])
         genes = source.uns.get(pred, {})
         genes = genes.get("genes") if hasattr(genes, "get") else None
-        values = np.asarray(values)
+        values = np.asarray(values.toarray() if hasattr(values, "toarray") else values)
         if genes is None or len(genes) != values.shape[1]:
             msg = (
                 f"The genes of the columns of adata.obsm[{pred!r}] are looked for in "
@@ -231,17 +235,39 @@ def _predictions(source: AnnData, pred: Any, names: np.ndarray) -> pd.DataFrame:
             raise ValueError(msg)
         return pd.DataFrame(values, columns=[str(g) for g in np.asarray(genes).ravel()])
     if hasattr(pred, "columns"):
-        absent = [i for i in source.obs_names if i not in pred.index]
-        if absent and len(pred) != source.n_obs:
-            msg = f"pred= lacks {len(absent)} observations ({checks.listed(absent, most=3)})."
-            raise ValueError(msg)
-        ordered = pred if absent else pred.loc[source.obs_names]
-        return ordered.rename(columns=str).reset_index(drop=True)
+        return _in_order(pred, source.obs_names)
     values = np.asarray(pred.toarray() if hasattr(pred, "toarray") else pred)
     if values.shape != source.shape:
         msg = f"pred= is of shape {values.shape}, not {source.shape} as the object."
         raise ValueError(msg)
     return pd.DataFrame(values, columns=names)
+
+
+def _in_order(pred: pd.DataFrame, names: pd.Index) -> pd.DataFrame:
+    """Rows of a frame by the names of observations; by position where it numbers its rows.
+
+    Raises
+    ------
+    ValueError
+        Observations that have no row, or rows of twice the same name.
+    """
+    absent = [i for i in names if i not in pred.index]
+    if len(absent) == len(names) == len(pred) and isinstance(pred.index, pd.RangeIndex):
+        return pred.rename(columns=str).reset_index(drop=True)
+    if absent:
+        msg = (
+            f"pred= lacks {len(absent)} observations by name "
+            f"({checks.listed(absent, most=3)}; its index: {checks.listed(pred.index, most=3)})."
+        )
+        raise ValueError(msg)
+    if not pred.index.is_unique or not names.is_unique:
+        twice = pred.index[pred.index.duplicated()]
+        msg = (
+            "pred= goes by name, and names occur twice in its index or in adata.obs_names"
+            f" ({checks.listed([*twice, *names[names.duplicated()]], most=3)})."
+        )
+        raise ValueError(msg)
+    return pred.loc[names].rename(columns=str).reset_index(drop=True)
 
 
 def _kind(source: AnnData, truth: str | None, guess: np.ndarray) -> Literal["counts", "values"]:

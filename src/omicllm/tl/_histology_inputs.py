@@ -157,7 +157,14 @@ def divisions(
         "Scores say how well the rest of a measured section is filled in.",
         len(np.unique(blocks)),
     )
-    return leave_block_out(coords, sections, blocks, buffer=buffer), "region"
+    folds = [f for f in leave_block_out(coords, sections, blocks, buffer=buffer) if len(f.train)]
+    if not folds:
+        msg = (
+            f"One section of {len(coords)} observations is too small to hold out a region of it "
+            "with a margin of two spots: give more sections, or split_key=."
+        )
+        raise ValueError(msg)
+    return folds, "region"
 
 
 def given_division(adata: AnnData, split_key: str) -> Fold:
