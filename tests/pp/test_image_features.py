@@ -227,7 +227,9 @@ def test_regions_that_begin_alike(section, names):
     plain.obsm["spatial"] = plain.obsm["spatial"] / 2
     wanted = features(plain, image=image, size_um=100, mpp=5.0)
     larger = np.pad(image[::-1], ((0, 30), (0, 30), (0, 0)), mode="edge")
-    images = {n: element(v, {"global": Identity()}) for n, v in zip(names, (image, larger), strict=True)}
+    images = {
+        n: element(v, {"global": Identity()}) for n, v in zip(names, (image, larger), strict=True)
+    }
     plain.obs["region"] = "S1"
     plain.uns["spatialdata_attrs"] = {"region": "S1", "region_key": "region", "instance_key": "i"}
     found = features(plain, image=SpatialData(images=images), size_um=100, mpp=5.0)

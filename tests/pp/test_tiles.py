@@ -64,3 +64,29 @@ def test_bad_input(image):
             ol.pp.tiles(image, **kwargs)
     with pytest.raises(FileNotFoundError, match="no image file"):
         ol.pp.tiles("nowhere.png", mpp=1.0, size_um=50.0)
+
+
+@pytest.mark.parametrize("mpp", [0.1, 0.3, 0.7])
+@pytest.mark.parametrize("overlap", [0, 0.1, 0.5])
+def test_all_tiles_that_fit_are_cut(mpp, overlap):
+    """Rounding of size / mpp does not lose the last row."""
+    from fractions import Fraction
+
+    blank = np.full((300, 420, 3), 200, np.uint8)
+    for px in (6, 10, 12, 20):
+        step = px * (1 - Fraction(str(overlap)))
+        wanted = [int((n - px) // step) + 1 for n in (300, 420)]
+        out = ol.pp.tiles(
+            blank, mpp=mpp, size_um=px * mpp, overlap=overlap, mask=np.ones((30, 42), bool),
+            keep_image=False,
+        )  # fmt: skip
+        assert out.n_obs == np.prod(wanted)
+
+
+@pytest.mark.parametrize("shape", [(400, 300), (10, 40), (30, 12)], ids=str)
+def test_a_mask_of_another_shape_is_refused(shape):
+    blank = np.full((300, 400, 3), 200, np.uint8)
+    with pytest.raises(ValueError, match="mask= of .* not of the shape of the image"):
+        ol.pp.tiles(blank, mpp=1, size_um=30, mask=np.ones(shape, bool))
+    for fits in ((300, 400), (30, 40), (23, 30), (7, 10), (600, 800)):
+        assert ol.pp.tiles(blank, mpp=1, size_um=30, mask=np.ones(fits, bool)).n_obs == 130

@@ -243,3 +243,64 @@ def test_only_declared_keys(folder, new):
     ol.tl.predict_expression(new, model=folder, key_added="foo")
     assert set(new.layers) == {"foo", "foo_lower", "foo_upper"}
     assert set(new.uns) - before["uns"] == {"foo_predicted"}
+
+
+def test_a_section_of_one_spot_changes_nothing():
+    """It has no variance: it once had all the weight, and predictions were the means."""
+    study, stray = made_sections(), made_section("stray", seed=7)[:1].copy()
+    ol.tl.spam(study, max_epochs=0, show_progress=False)
+    more = ad.concat([study, stray], join="inner")
+    ol.tl.spam(more, max_epochs=0, show_progress=False)
+    both = study.uns["spam"]["baseline"]["spam"], more.uns["spam"]["baseline"]["spam"]
+    assert both[0] > 0.05
+    np.testing.assert_allclose(*both, atol=0.02)
+
+
+def test_a_section_without_counts_is_refused():
+    study = made_sections()
+    X = study.X.toarray()
+    X[np.asarray(study.obs["section"] == "s1")] = 0
+    study.X = X
+    with pytest.raises(ValueError, match="no counts in section 's1'"):
+        ol.tl.spam(study, **FAST)
+    with pytest.raises(ValueError, match="At least two genes are needed; genes= names 1"):
+        ol.tl.spam(made_sections(), genes=[study.var_names[0]], **FAST)
+
+
+@pytest.mark.parametrize("size", [1e3, 1e6, 1e30])
+def test_one_spoiled_spot_does_not_move_its_section(folder, new, size, caplog):
+    """It once shifted the mean of the section, and with it every prediction by thousands."""
+    clean, spoiled = new.copy(), new.copy()
+    spoiled.obsm["X_classical"] = spoiled.obsm["X_classical"].copy()
+    spoiled.obsm["X_classical"][3, 0] = size
+    ol.tl.predict_expression(clean, model=folder)
+    with caplog.at_level("WARNING"):
+        ol.tl.predict_expression(spoiled, model=folder)
+    assert f"1 of {new.n_obs} observations" in caplog.text and new.obs_names[3] in caplog.text
+    moved = np.abs(np.delete(spoiled.layers["spam"] - clean.layers["spam"], 3, axis=0))
+    assert moved.max() < 1 and np.isfinite(spoiled.layers["spam"]).all()
+
+
+@pytest.mark.parametrize("argument", ["library_size", "context"])
+def test_a_series_goes_by_name(folder, new, argument, tmp_path):
+    values = np.arange(new.n_obs) % 3 == 0 if argument == "context" else np.arange(new.n_obs) + 50.0
+    order = np.random.default_rng(0).permutation(new.n_obs)
+    series = pd.Series(values, index=new.obs_names).iloc[order]
+    one, other = new.copy(), new.copy()
+    ol.tl.predict_expression(one, model=folder, **{argument: values})
+    ol.tl.predict_expression(other, model=folder, **{argument: series})
+    for name in ("spam", "spam_upper"):
+        np.testing.assert_array_equal(one.layers[name], other.layers[name])
+    other.write_h5ad(tmp_path / "kept.h5ad")  # nothing of it is left in uns
+    for wrong in (series.reset_index(drop=True), series[:-1]):
+        with pytest.raises(ValueError, match=f"{argument}= is a Series, which goes by the names"):
+            ol.tl.predict_expression(new, model=folder, **{argument: wrong})
+
+
+def test_wide_objects_are_told_what_layers_hold(folder, new, caplog):
+    wide = ad.AnnData(np.zeros((new.n_obs, 3 * new.n_vars), np.float32), obs=new.obs)
+    wide.var_names = [*new.var_names, *(f"other{i}" for i in range(2 * new.n_vars))]
+    wide.obsm.update(new.obsm)
+    with caplog.at_level("INFO"):
+        ol.tl.predict_expression(wide, model=folder)
+    assert "the layers hold NaN for the others" in caplog.text

@@ -318,6 +318,28 @@ def uns_entry(adata: AnnData, key: str, *needed: str, hint: str) -> Any:
     return entry
 
 
+def per_observation(value: Any, adata: AnnData, *, argument: str) -> np.ndarray:
+    """An argument with a value for each observation as an array; a pandas Series goes by name.
+
+    Raises
+    ------
+    ValueError
+        A Series whose index is not that of the observations.
+    """
+    if not (hasattr(value, "index") and hasattr(value, "to_numpy")):
+        return np.asarray(value)
+    index = value.index.astype(str)
+    place = index.get_indexer(adata.obs_names.astype(str)) if index.is_unique else [-1]
+    if len(value) == adata.n_obs and np.min(place, initial=0) >= 0:
+        return np.asarray(value.to_numpy())[place]
+    msg = (
+        f"{argument}= is a Series, which goes by the names of the observations: its index "
+        f"({listed(value.index, most=3)}) is not {listed(adata.obs_names, most=3)}. Pass "
+        f"{argument}=series.to_numpy() to go by position."
+    )
+    raise ValueError(msg)
+
+
 def sections(adata: AnnData, batch_key: str | None) -> tuple[np.ndarray, list[str]]:
     """Section number of each observation and the section names (one unnamed without a key).
 

@@ -137,6 +137,14 @@ class SPAM(SPAMCalibration):
         adata = self._own()
         tissue = self._tissue(adata)
         data = read_counts(adata, self._setup["layer"], self.genes_)
+        empty = [n for n, rows in zip(tissue.section_names, tissue.rows(), strict=True)
+                 if not data.total[rows].any()]  # fmt: skip
+        if empty:
+            msg = (
+                f"There are no counts in section {checks.listed(empty)}: nothing can be learned "
+                "from it. Leave it out, and predict it with ol.tl.predict_expression."
+            )
+            raise ValueError(msg)
         values, k = data.values, self.params_["knn"]
         groups, one_patient = tissue.groups()
         blocks = tissue.blocks(k)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 USUAL = {"section_key": ("section", "library_id", "sample"), "patient_key": ("patient", "donor")}
 #: Parts a single section is cut into, which are held out in turn.
 _N_BLOCKS = 9
+#: Standard deviations of training beyond which features of a section are drawn in.
+_FAR = 50
 
 
 @dataclass
@@ -164,6 +166,44 @@ def read_tissue(
     return Tissue(
         features.astype(np.float32), coords, codes, names, patients, patient_names, obs_names
     )
+
+
+def held_in(
+    features: np.ndarray, sections: list[np.ndarray], scale: np.ndarray, names: np.ndarray
+) -> np.ndarray:
+    """Features no further from the median of their section than anything that was learned from.
+
+    One spoiled observation would otherwise shift the mean of its section, and so all of its
+    predictions.
+
+    Parameters
+    ----------
+    features
+        (n, d), left as they are.
+    sections
+        Rows of each section.
+    scale
+        (d,) standard deviations within sections of training.
+    names
+        (n,) for the warning.
+    """
+    out, beyond = features, np.zeros(len(features), dtype=bool)
+    for rows in sections:
+        middle = np.median(features[rows], axis=0)
+        far = np.abs(features[rows] - middle) > _FAR * scale
+        if far.any():
+            out = features.copy() if out is features else out
+            low, high = middle - _FAR * scale, middle + _FAR * scale
+            out[rows] = np.where(far, np.clip(features[rows], low, high), features[rows])
+            beyond[rows] = far.any(axis=1)
+    if beyond.any():
+        logger.warning(
+            "Image features of %d of %d observations (%s) are more than %d standard deviations of "
+            "training off their section: they are taken as that far, and what is predicted there "
+            "says nothing.", int(beyond.sum()), len(beyond), checks.listed(names[beyond], most=3),
+            _FAR,
+        )  # fmt: skip
+    return out
 
 
 def usual_key(adata: AnnData, setup: Mapping[str, Any], argument: str) -> str | None:

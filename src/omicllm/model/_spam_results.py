@@ -115,7 +115,7 @@ class SPAMResults(SPAMStore):
             if output == "counts":
                 zero = torch.sigmoid(self.module.zi_logits.detach()).cpu().numpy()
                 extra = zero if self.params_["likelihood"] == "zinb" else 0.0
-                size = np.broadcast_to(np.asarray(library_size, float), len(mean))
+                size = np.broadcast_to(_depths(data, library_size), len(mean))
                 mean = (1 - extra) * mean * size[:, None]
         mean = np.maximum(mean, 0.0)[:, wanted]
         return pd.DataFrame(
@@ -356,7 +356,7 @@ def _mask(data: AnnData, context: str | np.ndarray) -> np.ndarray:
     """Observations that were measured."""
     if isinstance(context, str):
         context = inputs.obs_column(data, context, argument="context")
-    mask = np.asarray(context)
+    mask = inputs.per_observation(context, data, argument="context")
     if mask.dtype != bool or mask.shape != (data.n_obs,):
         msg = f"context must be {data.n_obs} values of True or False, one per observation."
         raise ValueError(msg)
@@ -370,7 +370,7 @@ def _depths(data: AnnData, library_size: float | np.ndarray | str) -> np.ndarray
     """Library sizes (n,) from what the caller gave."""
     if isinstance(library_size, str):
         library_size = inputs.obs_column(data, library_size, argument="library_size")
-    given = np.asarray(library_size, dtype=np.float64)
+    given = inputs.per_observation(library_size, data, argument="library_size").astype(np.float64)
     if given.ndim > 1 or (given.ndim == 1 and len(given) != data.n_obs):
         msg = f"library_size must be a number, or {data.n_obs}, one per observation."
         raise ValueError(msg)

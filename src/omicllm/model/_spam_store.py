@@ -9,7 +9,14 @@ import numpy as np
 from omicllm._core import checks, inputs
 from omicllm._core.names import positions
 from omicllm.model._base import OmicModel
-from omicllm.model._spam_data import Tissue, joined, read_counts, read_patches, read_tissue
+from omicllm.model._spam_data import (
+    Tissue,
+    held_in,
+    joined,
+    read_counts,
+    read_patches,
+    read_tissue,
+)
 from omicllm.nn.tissue_fusion import TissueFusion
 from omicllm.stats.conformal import Intervals
 from omicllm.stats.count_intervals import CountIntervals
@@ -235,7 +242,12 @@ class SPAMStore(OmicModel):
     def _tissue(self, adata: Any) -> Tissue:
         """Everything of an object but expression."""
         data = self._own() if adata is None else self._plain(adata)
-        return read_tissue(data, self._setup, self.n_features_ or None, self._live)
+        tissue = read_tissue(data, self._setup, self.n_features_ or None, self._live)
+        if self.is_trained_ and adata is not None and self.regression_ is not None:
+            tissue.features = held_in(
+                tissue.features, tissue.rows(), self.regression_.scale_["own"], tissue.obs_names
+            )
+        return tissue
 
     def _choose_genes(self, adata: AnnData, tissue: Tissue, genes: Sequence[str] | None) -> None:
         """Set `genes_`: those named, or the most variable within sections, or all."""
@@ -245,6 +257,9 @@ class SPAMStore(OmicModel):
         names, n = self.var_names_, self.params_["n_top_genes"]
         if genes is not None:
             self.genes_ = names[positions(list(genes), names)]
+            if len(self.genes_) < 2:
+                msg = f"At least two genes are needed; genes= names {len(self.genes_)}."
+                raise ValueError(msg)
             return
         every = read_counts(adata, self._setup["layer"], names)
         used = np.flatnonzero(every.counts.sum(axis=0) > 0)

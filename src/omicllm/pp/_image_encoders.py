@@ -194,7 +194,11 @@ def _through(encoder: Any, transform: Any, accelerator: str) -> Callable[..., np
             rows = usable[start : start + size]
             block = apply(source.cut(rows))
             block = block.detach().cpu().numpy() if hasattr(block, "detach") else block
-            block = np.asarray(block, dtype=np.float32)
+            block = np.asarray(block)
+            if block.dtype.kind not in "iufbO":
+                msg = f"The encoder must return numbers, not {block.dtype}."
+                raise ValueError(msg)
+            block = block.astype(np.float32)
             if block.ndim != 2 or len(block) != len(rows):
                 msg = (
                     f"The encoder must return ({len(rows)}, d) features for {len(rows)} patches, "

@@ -8,7 +8,7 @@ import numpy as np
 
 from omicllm._core import checks
 from omicllm._core.log import logger
-from omicllm.spatial.image_sources import opened
+from omicllm.spatial.image_sources import number, opened
 from omicllm.spatial.rgb import as_rgb
 from omicllm.spatial.stains import thumbnail, tissue_mask
 
@@ -75,10 +75,9 @@ def tiles(
     import anndata
     import pandas as pd
 
-    for argument, value in (("mpp", mpp), ("size_um", size_um)):
-        if not (np.isfinite(value) and value > 0):
-            msg = f"{argument} must be a positive number of micrometres, not {value!r}."
-            raise ValueError(msg)
+    mpp, size_um = (
+        number(v, n, unit="micrometres") for n, v in (("mpp", mpp), ("size_um", size_um))
+    )
     checks.share("overlap", overlap, high=0.95)
     checks.share("min_tissue", min_tissue)
     pixels = as_rgb(opened(image)[0])
@@ -95,8 +94,15 @@ def tiles(
     if tissue.ndim != 2:
         msg = f"mask= must be (height, width), not of shape {tissue.shape}."
         raise ValueError(msg)
+    if not _same_view(tissue.shape, (height, width)):
+        msg = (
+            f"mask= of {tissue.shape[1]} x {tissue.shape[0]} pixels is not of the shape of the "
+            f"image ({width} x {height}): it must show all of it, in any resolution."
+        )
+        raise ValueError(msg)
     step = side * (1 - overlap)
-    n_rows, n_columns = (max(1, int((n - side) // step) + 1) for n in (height, width))
+    # A tile that fits but for rounding fits: 3 um of 0.1 um are 30 pixels.
+    n_rows, n_columns = (int((n - side) / step + 1e-9) + 1 for n in (height, width))
     row, column = (v.ravel() for v in np.mgrid[:n_rows, :n_columns])
     corner = np.stack([column, row], axis=1) * step
     share = _tissue_share(tissue, corner, side, (height, width))
@@ -130,6 +136,12 @@ def tiles(
     return out
 
 
+def _same_view(mask: tuple[int, ...], image: tuple[int, ...]) -> bool:
+    """Whether a mask may be the image at a lower resolution, up to a pixel of it or two."""
+    scale = min(m / n for m, n in zip(mask, image, strict=True))
+    return all(abs(m - n * scale) <= 2 for m, n in zip(mask, image, strict=True))
+
+
 def _tissue_share(
     mask: np.ndarray, corner: np.ndarray, side: float, shape: tuple[int, int]
 ) -> np.ndarray:
@@ -137,8 +149,8 @@ def _tissue_share(
     total = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1))
     total[1:, 1:] = mask.cumsum(axis=0).cumsum(axis=1)
     scale = np.array([mask.shape[1] / shape[1], mask.shape[0] / shape[0]])
-    low = np.floor(corner * scale).astype(np.int64)
-    high = np.maximum(np.ceil((corner + side) * scale).astype(np.int64), low + 1)
+    low = np.floor(np.round(corner * scale, 6)).astype(np.int64)
+    high = np.maximum(np.ceil(np.round((corner + side) * scale, 6)).astype(np.int64), low + 1)
     limit = np.array([mask.shape[1], mask.shape[0]])
     low, high = np.minimum(low, limit - 1), np.minimum(high, limit)
     inside = (

@@ -410,7 +410,14 @@ class ProgramRegression:
 
 
 def _section_weights(values: np.ndarray, sections: np.ndarray) -> np.ndarray:
-    """Inverse variance of each row's section, with mean 1."""
-    variance = np.array([(values[sections == s] ** 2).mean() for s in np.unique(sections)])
-    w = 1.0 / np.maximum(variance, 1e-12)[np.unique(sections, return_inverse=True)[1].ravel()]
+    """Inverse variance of each row's section, with mean 1.
+
+    A section without variance, such as one of a single row, says nothing, however sure it seems.
+    """
+    code = np.unique(sections, return_inverse=True)[1].ravel()
+    variance = np.array([(values[code == s] ** 2).mean() for s in range(int(code.max()) + 1)])
+    known = variance > 1e-12 * variance.max()
+    if not known.any():
+        return np.ones(len(values))
+    w = np.where(known, 1.0 / np.maximum(variance, 1e-12), 0.0)[code]
     return w / w.mean()

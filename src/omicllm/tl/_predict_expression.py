@@ -62,8 +62,9 @@ def predict_expression(
         Write the bounds of 90 % intervals. They are those of predictions without context.
     library_size
         Counts of a profile as it would be measured, for intervals of a measurement of that depth:
-        a number, one per observation, or a column of `obs`. Without it intervals hold on average
-        over sections as deep as those of training, and less of a shallower section.
+        a number, one per observation (a Series goes by name), or a column of `obs`. Without it
+        intervals hold on average over sections as deep as those of training, and less of a
+        shallower section.
     min_reliability
         Leave out genes whose correlation in held-out groups of training was lower.
     layer
@@ -81,7 +82,8 @@ def predict_expression(
     then left as it is. Sets the following fields:
 
     ``adata.layers["spam"]`` : float32 (n_obs, n_vars)
-        Predicted log(1 + 10,000 x share); NaN for genes that are not predicted.
+        Predicted log(1 + 10,000 x share); NaN for genes that are not predicted. Layers are dense:
+        where few genes of many are predicted, call on ``adata[:, genes].copy()``.
     ``adata.layers["spam_lower"]``, ``adata.layers["spam_upper"]``
         Bounds of the interval.
     ``adata.obsm["X_spam"]`` : float32 (n_obs, n_programs)
@@ -125,9 +127,17 @@ def predict_expression(
     own_layer = found.registry_["setup_args"]["layer"]
     if own_layer is not None and lent.X is not None:
         lent.layers[own_layer] = lent.X
+    wanted = {str(g) for g in (found.genes_ if genes is None else genes)}
+    n_columns = target.n_vars if wanted <= {str(v) for v in target.var_names} else len(wanted)
     memory.check(
         "ol.tl.predict_expression",
-        {"predictions, and what they are made of": ((3, lent.n_obs, len(found.genes_)), "float64")},
+        {
+            "predictions, and what they are made of": (
+                (3, lent.n_obs, len(found.genes_)),
+                "float64",
+            ),
+            "layers": ((3 if intervals else 1, target.n_obs, n_columns), "float32"),
+        },
         instead="Predict part of the observations at a time.",
     )
     predicted = found.predict(lent, genes=genes, context=context, panel=panel)
@@ -144,6 +154,12 @@ def predict_expression(
     logger.info("predicted %d genes in %d observations", len(names), len(predicted))
     if absent:
         return _new_object(source, names, values, latent, trust, key_added or "spam")
+    if 2 * len(names) < target.n_vars:
+        logger.info(
+            "%d of %d genes are predicted: the layers hold NaN for the others. On "
+            "adata[:, genes].copy() they are as small as the predictions.",
+            len(names), target.n_vars,
+        )  # fmt: skip
     rows = rows_of(source, target)
     state = np.full((target.n_obs, latent.shape[1]), np.nan, dtype=np.float32)
     state[rows] = latent
@@ -160,7 +176,10 @@ def predict_expression(
             "use_rep": setup["use_rep"], "intervals": intervals, "layer": layer,
             "min_reliability": min_reliability, "context": None if context is None else "given",
             "panel": None if panel is None else list(panel),
-            "library_size": "given" if isinstance(library_size, np.ndarray) else library_size,
+            "library_size": (
+                library_size if library_size is None or isinstance(library_size, (str, int, float))
+                else "given"
+            ),
         },
         {"genes": names, **({} if folder is None else {"model_dir": folder})},
         key_added,
