@@ -169,3 +169,14 @@ def test_counts_above_the_whole_numbers_of_float32():
     adata = ad.AnnData(obs=pd.DataFrame({"sequence": ["A" * n + "C"]}, index=["s"]))
     counts = ol.pp.kmer_counts(adata, k=1)
     assert counts.X.toarray().tolist() == [[n, 0, 1, 0]]
+
+
+@pytest.mark.parametrize("of", ["adata", "fasta"])
+def test_arguments_that_would_do_nothing_are_refused(of, tmp_path):
+    path = tmp_path / "a.fa"
+    path.write_text(">a\nACGT\n")
+    adata = ad.AnnData(obs=pd.DataFrame({"sequence": ["ACgT"]}, index=["a"]))
+    given = {"adata": adata} if of == "adata" else {"fasta": path}
+    idle = {"lower": "refuse"} if of == "adata" else {"sequence_key": "s"}
+    with pytest.raises(ValueError, match=next(iter(idle))):
+        ol.pp.kmer_counts(**given, k=2, **idle)

@@ -94,6 +94,9 @@ def kmer_counts(
         msg = "Pass either adata with sequences, or fasta=, the path of a FASTA."
         raise ValueError(msg)
     kmers.KmerTokenizer(k, lower=lower, other=other)
+    idle = ("lower",) if fasta is None else ("sequence_key", "mod")
+    because = "without fasta=" if fasta is None else "with fasta="
+    checks.no_effect(kmer_counts, locals(), idle, because=because)
     if fasta is not None:
         return _of_fasta(fasta, k, lower, other)
     assert adata is not None
