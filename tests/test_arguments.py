@@ -161,7 +161,50 @@ UNHEARD = [
     ("augment", {"labels_key": "half", "method": "poisson", "dispersion": "matched"}, "dispersion"),
     ("image_features", {"max_epochs": 3}, "max_epochs"),
     ("image_features", {"encoder": "simclr", "weights": "x", "split_key": "half"}, "split_key"),
-]
+    ("image_features", {"weights": "x"}, "weights"),
+    ("image_features", {"transform": len}, "transform"),
+    ("image_features", {"allow_download": True}, "allow_download"),
+    ("image_features", {"encoder": len, "transform": len}, "transform"),
+    ("image_features", {"encoder": len, "context": 3.0}, "context"),
+    ("image_features", {"encoder": "uni", "context": 3.0}, "context"),
+    ("image_features", {"patches": "x", "img_key": "hires"}, "img_key"),
+    ("image_features", {"patch_map": "x", "alignment": "y"}, "alignment"),
+    *(("image_features", {"encoder": "spatial", name: value}, name) for name, value in {
+        "weights": "x", "transform": len, "image": "x", "patches": "x", "patch_map": "x",
+        "size_um": 5.0, "mpp": 0.5, "spot_um": 5.0, "context": 3.0, "out_px": 32,
+        "img_key": "x", "alignment": "x", "spatial_key": "turned", "max_outside": 0.5,
+        "batch_size": 8}.items()),
+    ("split", {"method": "random", "groupby": "half"}, "groupby"),
+    ("split", {"method": "blocks", "groupby": "half"}, "groupby"),
+    ("split", {"labels_key": "half", "n_blocks": 9}, "n_blocks"),
+    ("split", {"groupby": "half", "batch_key": "half"}, "batch_key"),
+    ("split", {"spatial_key": "turned"}, "spatial_key"),
+    ("split", {"gene_shares": (1.0, 0.0, 0.0)}, "gene_shares"),
+    ("split", {"fold": 1}, "fold"),
+    ("split", {"n_folds": 3, "test_size": 0.5}, "test_size"),
+    ("split", {"groupby": "half", "test": "a", "val_size": 0.3}, "val_size"),
+    ("split", {"groupby": "half", "test": "a", "n_folds": 2}, "test"),
+    ("split", {"method": "personal", "labels_key": "half"}, "labels_key"),
+    ("split", {"method": "personal", "n_folds": 3}, "n_folds"),
+    ("spatial_grid", {"pixel_size": 1.0, "n_pixels": 9}, "n_pixels"),
+    ("spatial_grid", {"method": "hex", "agg": "mean"}, "agg"),
+    ("gene_views", {"views": ["X_sigel"], "method": "procrustes", "regularization": 1.0},
+     "regularization"),
+    ("histology_baselines", {"genes": ["Gene1"], "n_top": 9}, "n_top"),
+    ("histology_baselines", {"allow_spot_split": True}, "allow_spot_split"),
+    ("histology_baselines", {"methods": ["ridge"], "n_neighbors": 9}, "n_neighbors"),
+    ("histology_baselines", {"n_boot": 0, "level": 0.9}, "level"),
+    ("spam", {"use_rep": "spatial", "pretrain_epochs": 3}, "pretrain_epochs"),
+    ("spam", {"use_rep": "spatial", "genes": ["Gene1"], "n_top_genes": 3}, "n_top_genes"),
+    ("spam", {"use_rep": "spatial", "allow_spot_split": True}, "allow_spot_split"),
+    ("gene_windows", {"upstream": 5, "length": 9}, "length"),
+    ("attach_sequences", {"genome": "x", "windows": "x", "window_key": "y"}, "window_key"),
+    ("haplotypes", {"genome": "x", "windows": "x", "window_key": "y"}, "window_key"),
+    ("standardize", {"fit_on": None, "split_key": "half"}, "split_key"),
+    ("standardize", {"reference": "x", "fit_on": "test"}, "fit_on"),
+    ("correct_expression", {"split_key": "half"}, "split_key"),
+    ("explain_omics", {"model": "x", "key": "y"}, "key"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name,call,argument", UNHEARD)
@@ -172,6 +215,11 @@ def test_arguments_of_another_method_are_refused(name, call, argument):
     with pytest.raises(ValueError, match=rf"\b{argument}= has no effect"):
         function(adata, **call)
     same_object(adata, before)
+
+
+def test_columns_have_no_effect_on_a_fasta():
+    with pytest.raises(ValueError, match="sequence_key= has no effect with fasta="):
+        ol.pp.kmer_counts(fasta="x.fa", sequence_key="y")
 
 
 @pytest.mark.parametrize("value", [0, -1, 0.5, True])
@@ -234,3 +282,49 @@ def test_results_are_there_when_saving_fails(name, tmp_path, monkeypatch):
     assert not (tmp_path / "m").exists()
     told.value.model.save(tmp_path / "m")
     assert type(told.value.model).load(tmp_path / "m").is_trained_
+
+
+def test_features_are_there_when_saving_fails(tmp_path, monkeypatch):
+    call = {"encoder": "simclr", "patches": "seen", "max_epochs": 1, "save": tmp_path / "net"}
+
+    def pictured():
+        adata = make_tiny()[:20].copy()
+        shown = np.random.default_rng(0).integers(0, 255, (20, 64, 64, 3))
+        adata.obsm["seen"] = shown.astype(np.uint8)
+        return adata
+
+    adata, whole = pictured(), pictured()
+    with monkeypatch.context() as patch:
+        patch.setattr("safetensors.torch.save_file", _no_room)
+        with pytest.raises(NotSavedError, match=r"No space left.*attribute `model`") as told:
+            ol.pp.image_features(adata, **call)
+    assert told.value.data is adata and not (tmp_path / "net").exists()
+    ol.pp.image_features(whole, **call)
+    same_object(adata, whole)
+    told.value.model.save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "net").read_bytes()
+
+
+def test_predictions_of_people_are_there_when_saving_fails(tmp_path, monkeypatch):
+    from made_people import FAST, cohort, tiny_trunk
+
+    mdata, genome = cohort(tmp_path)
+    whole = mdata.copy()
+    call = {
+        "genome": genome, "trunk": tiny_trunk(), "baseline": None, "max_epochs": 1,
+        "train_args": {k: v for k, v in FAST.items() if k != "batch_size"},
+    }  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr("safetensors.numpy.save_file", _no_room)
+        with pytest.raises(NotSavedError, match=r"No space left.*attribute `model`") as told:
+            ol.tl.personal_expression(mdata, save=tmp_path / "m", **call)
+    assert told.value.data is mdata and not (tmp_path / "m").exists()
+    ol.tl.personal_expression(whole, **call)
+    for name in ("rna", "geno"):
+        same_object(mdata[name], whole[name])
+    told.value.model.save(tmp_path / "m")
+    assert ol.model.PersonalExpression.load(tmp_path / "m").is_trained_
+
+
+def _no_room(*_, **__):
+    raise OSError(28, "No space left on device")

@@ -220,7 +220,9 @@ def test_a_damaged_backbone_is_named(backbone, broken, tmp_path):
     model.train(max_epochs=1, batch_size=48, augment=None)
     model.save(tmp_path / "m")
     file = tmp_path / "m" / "backbone" / broken
-    for content in (b"", file.read_bytes()[:20], b"[]"):
+    whole = file.read_bytes()
+    changed = whole[:-1] + bytes([whole[-1] ^ 1])  # one value or letter
+    for content in (b"", whole[:20], b"[]", changed):
         file.write_bytes(content)
         with pytest.raises(ValueError, match=r"backbone\S* is damaged.*Train the model again"):
             OmicLM.load(tmp_path / "m")

@@ -117,7 +117,7 @@ def test_shapes_are_compared_before_memory_is_asked_for(saved, tmp_path):
     told, arrays = _saved.read(folder)
     told["init_params"]["d_model"] = 800_000
     _saved.write(folder, arrays, told)
-    refused("OmicLM", folder, WEIGHTS, "of another shape or type")
+    refused("OmicLM", folder, DESCRIPTION, "bytes, but")
 
 
 @pytest.mark.parametrize("cls", MAKE)

@@ -542,7 +542,7 @@ def test_functions_modules_and_features_in_obsm(section):
         features(section, encoder=3)
     section.obsm["X_bad"] = np.full((144, 2), np.nan)
     with pytest.raises(ValueError, match="finite numbers"):
-        features(section, encoder="X_bad")
+        ol.pp.image_features(section, encoder="X_bad")
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -31,6 +31,7 @@ from scvi.model.base import BaseModelClass  # noqa: E402
 from scvi.train import TrainRunner  # noqa: E402
 
 from omicllm.model._saved import (  # noqa: E402
+    DESCRIPTION,
     check_fit,
     curve,
     numbers,
@@ -39,6 +40,7 @@ from omicllm.model._saved import (  # noqa: E402
     verify,
     write,
 )
+from omicllm.nn.size_limit import no_larger_than  # noqa: E402
 from omicllm.train._checkpoint import KeepLast  # noqa: E402
 from omicllm.train._ranks import rank_and_size, together  # noqa: E402
 
@@ -269,7 +271,9 @@ class OmicModel(BaseModelClass):
         else:
             adata = None
         own = {k[6:]: v for k, v in arrays.items() if k.startswith("array.")}
-        with rngs.isolated(0), restoring(folder):  # starting weights are overwritten below
+        size = sum(v.nbytes for v in arrays.values())
+        limit = no_larger_than(size, folder / DESCRIPTION)
+        with rngs.isolated(0), restoring(folder), limit:  # starting weights are overwritten below
             model = cls._rebuild(adata, description, **parts)
             model._restore_arrays(own)
         state = {k[7:]: torch.from_numpy(v) for k, v in arrays.items() if k.startswith("module.")}

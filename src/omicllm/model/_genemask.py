@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +10,15 @@ import numpy as np
 from omicllm._core import checks
 from omicllm._core import rng as rngs
 from omicllm._core.checks import listed
+from omicllm._core.files import read_json
 from omicllm._core.log import logger
-from omicllm.genome.kmers import N_SPECIAL, KmerTokenizer
+from omicllm.genome.kmers import MAX_K, N_SPECIAL, KmerTokenizer
 from omicllm.genome.masking import mask_tokens, token_ranks
 from omicllm.model._base import OmicModel
 from omicllm.model._saved import DESCRIPTION, WEIGHTS, description_of
 from omicllm.nn.kmer_bert import KmerBert
 from omicllm.nn.kmer_bert_scores import integrated_gradients, received_attention
+from omicllm.nn.size_limit import no_larger_than
 from omicllm.train._genemask import (
     BatchData,
     KmerBertPlan,
@@ -251,9 +252,9 @@ class GeneMaskLM(OmicModel):
         if not (folder / "config.json").exists():
             msg = f"There is no config.json in {folder}: pass the folder of a DNABERT checkpoint."
             raise FileNotFoundError(msg)
-        config = json.loads((folder / "config.json").read_text())
+        config = read_json(folder / "config.json", again="Copy the checkpoint anew")
         sizes = {len(KmerTokenizer(n)): n for n in (3, 4, 5, 6)}
-        found = sizes.get(config.get("vocab_size"))
+        found = sizes.get(config.get("vocab_size", 0))
         if found is None:
             msg = (
                 f"{folder} has a vocabulary of {config.get('vocab_size')} tokens; those of k-mers "
@@ -277,7 +278,11 @@ class GeneMaskLM(OmicModel):
             "d_ff": config["intermediate_size"],
             "dropout": config.get("hidden_dropout_prob", 0.1),
         }
-        model: Any = cls(adata, k=found, preset="dnabert", **{**size, **params})
+        files = (folder / n for n in ("model.safetensors", "pytorch_model.bin"))
+        stored = max((f.stat().st_size for f in files if f.is_file()), default=0)
+        again = "Copy the checkpoint anew"
+        with no_larger_than(stored, folder / "config.json", again=again):
+            model: Any = cls(adata, k=found, preset="dnabert", **{**size, **params})
         network = model.module.lm
         n_tokens = _n_tokens(folder / "model.safetensors", _DNABERT)
         if n_tokens not in (None, len(KmerTokenizer(found))):
@@ -771,7 +776,8 @@ class GeneMaskLM(OmicModel):
         if (folder / DESCRIPTION).exists() and (folder / WEIGHTS).exists():
             stated = description_of(folder).get("init_params", {}).get("k")
             n_tokens = _n_tokens(folder / WEIGHTS, (_OF_SAVE,))
-            if stated is not None and n_tokens is not None and n_tokens != N_SPECIAL + 4**stated:
+            possible = type(stated) is int and 1 <= stated <= MAX_K  # the class refuses others
+            if possible and n_tokens is not None and n_tokens != N_SPECIAL + 4**stated:
                 msg = (
                     f"{folder} says that it is a model of {stated}-mers ({N_SPECIAL + 4**stated} "
                     f"tokens), but its weights are for {n_tokens} tokens{_as_k(n_tokens)}: "

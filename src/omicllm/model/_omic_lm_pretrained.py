@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from omicllm._core import optional
 from omicllm._core import rng as rngs
 from omicllm._core.files import check_writable, damaged, read_json, whole_folder
 from omicllm.model import _omic_lm_parts as parts
+from omicllm.nn.size_limit import no_larger_than
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -359,6 +361,7 @@ class PretrainedLM:
         with whole_folder(folder) as fresh:
             self.model.save_pretrained(fresh)
             self.tokenizer.save_pretrained(fresh)
+            more["files"] = _hashes(fresh)
             (fresh / _MORE).write_text(json.dumps(more))
 
     @classmethod
@@ -386,6 +389,7 @@ class PretrainedLM:
         if more.get("mark", mark) != mark:
             msg = f"{folder} belongs to another model: saving was cut short. Save the model anew."
             raise ValueError(msg)
+        _check_hashes(folder, more.get("files", {}))
         try:
             out.context, first = int(more["context"]), int(more["first_character"])
         except (KeyError, TypeError, ValueError) as error:
@@ -394,7 +398,8 @@ class PretrainedLM:
             out.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             out._number(text)
         if not settings["lora"]:
-            with _whole(folder):
+            size = sum(p.stat().st_size for p in folder.iterdir())
+            with _whole(folder), no_larger_than(size, folder / "config.json"):
                 out.model = AutoModelForCausalLM.from_pretrained(
                     folder, dtype=torch.float32, local_files_only=True
                 )
@@ -465,6 +470,27 @@ def _fetching(source: str, *, local: bool, adapters: bool = False) -> Iterator[N
                 "this also replaces the backbone of a preset."
             )
         raise FileNotFoundError(msg) from error
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """Hash of each file of a folder, by name."""
+    found = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            found[path.relative_to(folder).as_posix()] = hashlib.file_digest(
+                file, "sha256"
+            ).hexdigest()
+    return found
+
+
+def _check_hashes(folder: Path, told: Mapping[str, str]) -> None:
+    """Raise DamagedFileError when a file is not what was saved; older models tell no hashes."""
+    found = _hashes(folder) if told else {}
+    for name, value in told.items():
+        if name not in found:
+            raise damaged(folder, f"{name} is missing")
+        if found[name] != value:
+            raise damaged(folder / name, "it was changed after the model was saved")
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from omicllm._core import rng as rngs
 from omicllm.model import _omic_lm_parts as parts
 from omicllm.model._omic_lm_text import OmicText, by_modality
 from omicllm.model._profile_setup import ProfileSetup
-from omicllm.model._saved import check_fit, curve, description_of, mark_of, restoring
+from omicllm.model._saved import DESCRIPTION, check_fit, curve, description_of, mark_of, restoring
 from omicllm.model._ult_sources import sources
+from omicllm.nn.size_limit import no_larger_than
 
 import torch  # isort: skip  (after _base, which imports scvi quietly)
 
@@ -249,7 +250,8 @@ class OmicLMStore(ProfileSetup):
             state = {
                 k[7:]: torch.from_numpy(v) for k, v in arrays.items() if k.startswith("module.")
             }
-            with torch.device("meta"):  # shapes are compared before memory is asked for
+            limit = no_larger_than(sum(v.nbytes for v in arrays.values()), folder / DESCRIPTION)
+            with torch.device("meta"), limit:  # shapes are compared before memory is asked for
                 check_fit(parts.networks(self.params_, text, len(classes)), state, folder)
             with rngs.isolated(0):  # starting weights, which are overwritten below
                 self.module = parts.networks(self.params_, text, len(classes))

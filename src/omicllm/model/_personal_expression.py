@@ -668,6 +668,9 @@ def _rebuilt(described: Mapping[str, Any], trunk: Any) -> Any:
     """The trunk of a saved model: one of ours of the same sizes, or the one that was passed."""
     for kind in (Enformer, Borzoi):
         if kind.name in described:
+            if trunk is not None:
+                msg = f"trunk= has no effect: the saved model holds its own {kind.__name__}."
+                raise ValueError(msg)
             return kind(**described[kind.name])
     if trunk is None:
         msg = f"The model was trained on the trunk {described['other']!r}: pass it with trunk=."

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omicllm._core.checks import listed
+from omicllm._core.files import read_json
+from omicllm.nn.size_limit import no_larger_than
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,8 +60,11 @@ class EnformerStore:
             Weights that do not fit.
         """
         config, weights = pretrained_files(path, allow_download=allow_download)
-        described = json.loads(config.read_text())
-        model: Any = cls(**{**{k: described[k] for k in cls.sizes if k in described}, **arguments})
+        again = "Copy the checkpoint anew"
+        described = read_json(config, again=again)
+        sizes = {k: described[k] for k in cls.sizes if k in described}
+        with no_larger_than(weights.stat().st_size, config, again=again):
+            model: Any = cls(**{**sizes, **arguments})
         model.load_weights(read_weights(weights))
         return model
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from omicllm._core.files import read_json
 from omicllm.genome import tokens as nucleotides
 from omicllm.nn.borzoi import Borzoi
 from omicllm.nn.enformer import Enformer
@@ -325,7 +325,7 @@ def load_trunk(model: Any, *, allow_download: bool = False) -> Any:
             if not config.is_file():
                 msg = f"There is no config.json in {folder}: pass the folder of a checkpoint."
                 raise FileNotFoundError(msg)
-            named = str(json.loads(config.read_text()).get("model_type"))
+            named = str(read_json(config, again="Copy the checkpoint anew").get("model_type"))
         else:
             named = str(model).lower()
         kind: Any = TransformersTrunk

@@ -101,7 +101,11 @@ def expression_maps(
     width = 3.4
     height = width * float(np.clip(extent[1] / max(extent[0], 1e-9), 0.5, 1.8)) + 0.3
     figure, axes = panels(len(names) * len(shown), ncols=len(shown), height=height, width=width)
-    size = point_size or float(np.clip(9000 / len(rows), 1.0, 60.0))
+    size = (
+        checks.positive("point_size", point_size)
+        if point_size is not None
+        else float(np.clip(9000 / len(rows), 1.0, 60.0))
+    )
     r = None if truth is None else gene_pearson(truth, guess)
     for i, gene in enumerate(names):
         for j, (what, values) in enumerate(shown):

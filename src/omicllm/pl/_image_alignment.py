@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from omicllm._core import docs, inputs
+from omicllm._core import checks, docs, inputs
 from omicllm._core.log import logger
 from omicllm.pl._panels import finish
 from omicllm.spatial.image_sources import section_images
@@ -84,7 +84,11 @@ def image_alignment(
         _, ax = plt.subplots(figsize=size, layout="constrained")
     at = one.centres * scale
     ax.imshow(small)
-    area = spot_size or float(np.clip(4000 / max(len(at), 1), 2.0, 30.0))
+    area = (
+        checks.positive("spot_size", spot_size)
+        if spot_size is not None
+        else float(np.clip(4000 / max(len(at), 1), 2.0, 30.0))
+    )
     for rows, colour, label in ((tissue, "#0060ff", "on tissue"), (~tissue, "#ff2a00", "not")):
         if rows.any():
             ax.scatter(

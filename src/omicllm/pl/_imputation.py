@@ -97,7 +97,11 @@ def imputation(
     ratios = [4.2, 2.8, 2.8] if n else [1]
     layout = figure.add_gridspec(max(n, 1), len(ratios), width_ratios=ratios)
     _agreement(figure.add_subplot(layout[:, 0]), scores, chosen)
-    size = spot_size or float(np.clip(9000 / max(len(rows), 1), 1.0, 40.0))
+    size = (
+        checks.positive("spot_size", spot_size)
+        if spot_size is not None
+        else float(np.clip(9000 / max(len(rows), 1), 1.0, 40.0))
+    )
     for i, gene in enumerate(chosen[:n]):
         if gene in shared:
             maps = _hidden_maps(source, key, gene, shared.index(gene), params, scores, rows)

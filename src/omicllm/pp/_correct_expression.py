@@ -79,6 +79,8 @@ def correct_expression(
     source = inputs.resolve(adata, mod)
     checks.whole_number("n_pcs", n_pcs, at_least=0)
     checks.one_of("fit_on", fit_on, ("all", "train"))
+    if fit_on == "all":
+        checks.no_effect(correct_expression, locals(), ("split_key",), because="with fit_on='all'")
     checks.share("max_zeros", max_zeros)
     checks.positive("pseudocount", pseudocount)
     names = inputs.gene_names(source)

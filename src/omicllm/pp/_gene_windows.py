@@ -94,6 +94,9 @@ def gene_windows(
     for name, value in (("upstream", upstream), ("downstream", downstream)):
         if value is not None:
             checks.whole_number(name, value, at_least=0)
+    if upstream is not None or downstream is not None:
+        why = "with upstream= and downstream=, which are given instead"
+        checks.no_effect(gene_windows, locals(), ("length",), because=why)
     if (upstream is not None or downstream is not None) and not (upstream or 0) + (downstream or 0):
         msg = "upstream= and downstream= are both 0: the window would be empty."
         raise ValueError(msg)
@@ -264,6 +267,8 @@ def attach_sequences(
     import pandas as pd
 
     source = inputs.resolve(adata, mod)
+    if windows is not None:
+        checks.no_effect(attach_sequences, locals(), ("window_key",), because="with windows=")
     genes = inputs.gene_names(source)
     frame = arithmetic.from_columns(_var(source), window_key) if windows is None else windows
     listed = arithmetic.as_windows(frame)
@@ -281,7 +286,7 @@ def attach_sequences(
     result = results.Result(
         "pp.attach_sequences",
         {"var:{root}": sequences},
-        {"genome": str(genome.path), "window_key": window_key},
+        {"genome": str(genome.path), "window_key": window_key if windows is None else None},
         key_added=key_added,
     )
     return results.write(adata, result, mod=mod, copy=copy)

@@ -114,12 +114,15 @@ def haplotypes(
         require_gvl()
     if length is not None:
         checks.whole_number("length", length)
+    of_genes = hasattr(windows, "var_names")
+    if not of_genes:
+        why = "with a table of windows="
+        checks.no_effect(haplotypes, locals(), ("window_key",), because=why)
     for column in ("chrom", "pos", "ref", "alt"):
         if column not in source.var:
             raise checks.missing(
                 column, "geno.var", source.var, hint="Read genotypes with ol.io.read_vcf."
             )
-    of_genes = hasattr(windows, "var_names")
     frame = arithmetic.from_columns(windows.var, window_key) if of_genes else windows
     places = arithmetic.as_windows(frame)
     genome = genome if isinstance(genome, Genome) else Genome(genome)

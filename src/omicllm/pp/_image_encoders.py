@@ -185,7 +185,7 @@ def _through(encoder: Any, transform: Any, accelerator: str) -> Callable[..., np
     def encode(source: PatchSource, sample: np.ndarray, size: int, watch: Any) -> np.ndarray:
         usable = np.flatnonzero(source.usable)
         apply = encoder
-        if _is_module(encoder):
+        if is_module(encoder):
             from omicllm.nn.patch_encoder import PatchEncoder
 
             apply = PatchEncoder(encoder, transform=transform, accelerator=accelerator)
@@ -214,7 +214,7 @@ def _through(encoder: Any, transform: Any, accelerator: str) -> Callable[..., np
     return encode
 
 
-def _is_module(value: Any) -> bool:
+def is_module(value: Any) -> bool:
     """Whether a value is a torch module, without importing torch."""
     import sys
 

@@ -9,7 +9,7 @@ import numpy as np
 from omicllm._core import checks, docs, inputs, results
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger, progress
-from omicllm.pp._image_encoders import Encoder, choose_encoder
+from omicllm.pp._image_encoders import Encoder, choose_encoder, is_module
 from omicllm.pp._image_patches import patch_sources
 from omicllm.spatial.image_features import centered, robust_spread
 from omicllm.spatial.patch_sources import PatchSource, refuse_outside
@@ -191,6 +191,7 @@ def image_features(
         why = "unless encoder='simclr' is trained here (without weights=)"
         idle = ("max_epochs", "save", "split_key")
         checks.no_effect(image_features, locals(), idle, because=why)
+    _refuse_unheard(locals(), source)
     generator = rngs.generator(rng)
     given = [n for n, v in (("image", image), ("patches", patches), ("patch_map", patch_map))
              if v is not None]  # fmt: skip
@@ -249,6 +250,35 @@ def image_features(
         "pp.image_features", {"obsm:X_{root}": values}, params, arrays, key_added or name
     )
     return results.write(adata, result, mod=mod, copy=copy, saved=saved)
+
+
+#: Arguments that say how patches are cut and encoded.
+_OF_PATCHES = (
+    "weights", "allow_download", "transform", "image", "patches", "patch_map", "size_um", "mpp",
+    "spot_um", "context", "out_px", "img_key", "alignment", "spatial_key", "max_outside",
+    "batch_size", "accelerator",
+)  # fmt: skip
+
+
+def _refuse_unheard(given: dict[str, Any], source: AnnData) -> None:
+    """Refuse arguments that change nothing in this call."""
+    encoder = given["encoder"]
+    if isinstance(encoder, str) and encoder in source.obsm:
+        why = f"with features that lie in adata.obsm[{encoder!r}] already"
+        checks.no_effect(image_features, given, _OF_PATCHES, because=why)
+        return
+    idle = ["context"] if encoder != "classical" else []
+    if not isinstance(encoder, str):
+        idle += ["weights", "allow_download"] + ([] if is_module(encoder) else ["transform"])
+    elif encoder == "classical":
+        idle += ["weights", "allow_download", "transform"]
+    elif encoder == "simclr":
+        idle += ["allow_download", "transform"]
+    checks.no_effect(image_features, given, idle, because=f"with encoder={encoder!r}")
+    placed = ("img_key", "alignment", "spatial_key")
+    for name, more in (("patches", (*placed, "mpp")), ("patch_map", placed)):
+        if given[name] is not None:
+            checks.no_effect(image_features, given, more, because=f"with {name}=")
 
 
 def _mpp(source: PatchSource) -> float:

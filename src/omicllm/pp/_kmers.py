@@ -98,6 +98,7 @@ def kmer_counts(
     because = "without fasta=" if fasta is None else "with fasta="
     checks.no_effect(kmer_counts, locals(), idle, because=because)
     if fasta is not None:
+        checks.no_effect(kmer_counts, locals(), ("sequence_key", "mod"), because="with fasta=")
         return _of_fasta(fasta, k, lower, other)
     assert adata is not None
     import anndata

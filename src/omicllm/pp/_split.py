@@ -125,6 +125,7 @@ def split(
             argument = "groupby" if name == "groups" else "labels_key"
             msg = f"method={name!r} needs {argument}=, a column of adata.obs."
             raise ValueError(msg)
+    _refuse_unheard(locals())
     for name, chosen in (("test", test), ("val", val)):
         if chosen is not None and method not in ("groups", "personal"):
             msg = f"{name}= names groups: it needs groupby=, the column that holds them."
@@ -199,6 +200,29 @@ def split(
         key_added=key_added,
     )  # fmt: skip
     return results.write(adata, result, mod=mod, copy=copy)
+
+
+#: Arguments that some methods do not read.
+_IDLE = {
+    "random": ("groupby", "n_blocks", "gene_shares", "spatial_key", "batch_key"),
+    "stratified": ("groupby", "n_blocks", "gene_shares", "spatial_key", "batch_key"),
+    "groups": ("n_blocks", "gene_shares", "spatial_key", "batch_key"),
+    "blocks": ("groupby", "gene_shares"),
+    "personal": ("labels_key", "val", "n_folds", "fold", "n_blocks", "spatial_key", "batch_key"),
+}
+
+
+def _refuse_unheard(given: dict[str, Any]) -> None:
+    """Refuse arguments that change nothing in this call."""
+    method = given["method"]
+    checks.no_effect(split, given, _IDLE[method], because=f"with method={method!r}")
+    if given["n_folds"] is None:
+        checks.no_effect(split, given, ("fold",), because="without n_folds=")
+    else:
+        checks.no_effect(split, given, ("test_size", "test"), because="with n_folds=")
+    if given["test"] is not None and method == "groups":
+        idle = ("test_size", "val_size", "rng")
+        checks.no_effect(split, given, idle, because="with test=, which names the groups")
 
 
 def _warn_of_one_label(part: np.ndarray, strata: np.ndarray, names: list[str], key: str) -> None:

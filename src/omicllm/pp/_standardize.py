@@ -85,6 +85,8 @@ def standardize(
     shape = inputs.stored(source, layer).shape
     root = key_added or ROOT
     n_fit = 0
+    if reference is None and fit_on is None:
+        checks.no_effect(standardize, locals(), ("split_key",), because="with fit_on=None")
     if reference is not None:
         mean, scale = _from_reference(source, reference, root)
     else:

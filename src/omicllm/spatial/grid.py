@@ -96,8 +96,7 @@ def bin_grid(
     moved = coords - low
     if pixel_size is None:
         distinct = len(np.unique(moved, axis=0))
-        wanted = n_pixels or max(2, round(distinct / SPOTS_PER_PIXEL))
-        pixel_size = _side(moved, min(wanted, distinct))
+        pixel_size = _side(moved, min(pixels_wanted(distinct, n_pixels), distinct))
     index = np.floor(moved / pixel_size + 1e-9)
     transform = np.array([[0, 1, -low[1]], [1, 0, -low[0]]]) / pixel_size
     return _finish(index[:, 1], index[:, 0], "bin", 1.0 / pixel_size, transform)
@@ -184,6 +183,11 @@ def _square_lattice(coords: np.ndarray) -> Grid | None:
 
 #: Mean number of spots in an occupied pixel that binning aims at.
 SPOTS_PER_PIXEL = 1.3
+
+
+def pixels_wanted(n_distinct: int, n_pixels: int | None) -> int:
+    """Pixels that should be occupied, where the caller did not say."""
+    return max(2, round(n_distinct / SPOTS_PER_PIXEL)) if n_pixels is None else n_pixels
 
 
 def _side(moved: np.ndarray, occupied: int) -> float:

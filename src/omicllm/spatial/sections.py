@@ -278,6 +278,12 @@ def make_grid(
     if binned and method not in ("auto", "bin"):
         msg = f"pixel_size and n_pixels belong to method='bin', not to method={method!r}."
         raise ValueError(msg)
+    if pixel_size is not None and n_pixels is not None:
+        msg = "n_pixels= has no effect with pixel_size=: give one of them."
+        raise ValueError(msg)
+    if agg != "sum" and method in ("hex", "square"):
+        msg = f"agg= has no effect with method={method!r}, where no spots share a pixel."
+        raise ValueError(msg)
     maker = _Maker(adata, codes, names, spatial_key, method, batch_key, binned=binned)
     position = np.zeros((adata.n_obs, 2), dtype=np.int32)
     made, made_from = [], []
@@ -413,7 +419,7 @@ def _warn_of_strays(
 ) -> None:
     """Say so when a few spots far from all others make an image out of all proportion."""
     distinct = len(np.unique(coords, axis=0))
-    wanted = min(n_pixels or max(2, round(distinct / grids.SPOTS_PER_PIXEL)), distinct)
+    wanted = min(grids.pixels_wanted(distinct, n_pixels), distinct)
     occupied = len(np.unique(made.pixel))
     few = made.method == "bin" and occupied * 2 < wanted
     if not few and not positions.too_large(made.shape[0] * made.shape[1], len(rows)):

@@ -107,6 +107,9 @@ def embed_people(
         mdata, trunk, genome=genome, genes=genes, length=length, rna=rna, geno=geno,
         window_key=window_key, unphased=unphased, haploid=haploid,
     )  # fmt: skip
+    if len(names) == 1:
+        why = "with one gene, whose embedding is written as it is"
+        checks.no_effect(embed_people, locals(), ("n_components",), because=why)
     from omicllm.nn.genome_embedding import embed_rows, evaluated
 
     blocks, unique = [], []
@@ -127,9 +130,9 @@ def embed_people(
         X, ratio = _components(np.hstack(blocks), n_components)
     params = {
         "model": trunk.name, "genome": str(getattr(genome, "path", genome)),
-        "n_components": n_components, "length": length, "unphased": unphased, "haploid": haploid,
-        "n_bins": n_bins,
-        "both_strands": both_strands, "precision": precision, "window_key": window_key,
+        "n_components": n_components if len(names) > 1 else None, "length": length,
+        "unphased": unphased, "haploid": haploid, "n_bins": n_bins, "both_strands": both_strands,
+        "precision": precision, "window_key": window_key,
         "rna": rna, "geno": geno,
     }  # fmt: skip
     arrays = {

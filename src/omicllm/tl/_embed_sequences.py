@@ -104,6 +104,8 @@ def embed_genes(
     >>> ol.tl.embed_genes(adata, model=trunk, genome="hg38.fa")  # doctest: +SKIP
     """
     source = inputs.resolve(adata, mod)
+    unread, other = ("window_key", "without") if genome is None else ("sequence_key", "with")
+    checks.no_effect(embed_genes, locals(), (unread,), because=f"{other} genome=")
     inputs.gene_names(source)
     device = run_options(batch_size, n_bins, precision, accelerator)
     var = source.var.to_memory() if hasattr(source.var, "to_memory") else source.var
@@ -140,7 +142,9 @@ def embed_genes(
         logger.warning("%d of %d genes have no sequence: NaN", int((~has).sum()), len(has))
     params = {
         "model": trunk.name, "genome": None if genome is None else str(genome.path),  # type: ignore[union-attr]
-        "window_key": window_key, "sequence_key": sequence_key, "length": length, "n_bins": n_bins,
+        "window_key": None if genome is None else window_key,
+        "sequence_key": sequence_key if genome is None else None, "length": length,
+        "n_bins": n_bins,
         "both_strands": both_strands, "precision": precision,
     }  # fmt: skip
     result = results.Result(

@@ -88,10 +88,13 @@ def explain_omics(
     """
     from omicllm.model import OmicLM
 
+    if model is not None:
+        checks.no_effect(explain_omics, locals(), ("key",), because=checks.WITH_MODEL)
     data, joint = _data(adata, mod, None)
     if n_obs is not None:
         checks.whole_number("n_obs", n_obs)
     generator = rngs.generator(rng)
+    given = model
     if model is None:
         entry = data.uns.get(key, {})
         if "model_dir" not in entry:
@@ -116,7 +119,8 @@ def explain_omics(
     score = np.sqrt((change**2).mean(axis=(0, 2)))
     values = {"var:{root}_score": _per_gene(data, trained, score, joint=joint)}
     params = {
-        "n_obs": n_obs, "key": key, "model": folder, "rng": rngs.recorded(rng),
+        "n_obs": n_obs, "key": key if given is None else None, "model": folder,
+        "rng": rngs.recorded(rng),
     }  # fmt: skip
     extra = {
         "table": _table(trained, change, guess, classes),

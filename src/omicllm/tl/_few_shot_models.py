@@ -30,9 +30,11 @@ def compared(models: Any, *, combine: bool) -> dict[str, tuple[Any, bool]]:
     TypeError
         A model without ``fit`` or ``predict_proba``.
     ValueError
-        A name that is unknown or taken.
+        A name that is unknown or taken; ``combine=False`` where nothing would be combined.
     """
     out: dict[str, tuple[Any, bool]] = {name: (cls, True) for name, cls in BASELINES.items()}
+
+    combinable = False
 
     def add(name: str, model: Any) -> None:
         if name in out:
@@ -50,7 +52,7 @@ def compared(models: Any, *, combine: bool) -> dict[str, tuple[Any, bool]]:
         lacks = [m for m in ("fit", "predict_proba") if not callable(getattr(model, m, None))]
         embed = None if isinstance(model, type) else _embedder(model)
         if embed is not None:
-            embed = _Remembered(embed)
+            embed, combinable = _Remembered(embed), True
             own = partial(KernelClassifier, views=(), features={name: embed})
             add(name, own if lacks else model)
             if combine:
@@ -60,6 +62,9 @@ def compared(models: Any, *, combine: bool) -> dict[str, tuple[Any, bool]]:
             msg = f"The model {name!r} lacks {' and '.join(lacks)}(sequences, ...)."
             raise TypeError(msg)
         add(name, model)
+    if not combine and not combinable:
+        msg = "combine= has no effect without a language model in models=: leave it out."
+        raise ValueError(msg)
     return out
 
 

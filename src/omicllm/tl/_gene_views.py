@@ -135,6 +135,9 @@ def gene_views(
     options = _options(
         method, n_axes, n_components, regularization, n_folds, n_permutations, n_neighbors
     )
+    if method == "procrustes":
+        why = "with method='procrustes'"
+        checks.no_effect(gene_views, locals(), ("regularization",), because=why)
     names = _view_names(source, views, key_added or "joint")
     arrays = [_view(source, name) for name in names]
     has = np.stack([present(X) for X in arrays])

@@ -150,6 +150,7 @@ def histology_baselines(
     checks.share("level", level, low=0.5, high=0.999)
     if n_top is not None:
         checks.whole_number("n_top", n_top)
+    _refuse_unheard(locals(), chosen)
     generator = rngs.generator(rng)
     names = inputs.gene_names(source)
     if not len(names) or not source.n_obs:
@@ -203,10 +204,11 @@ def histology_baselines(
             "var:{root}_mse": per_var["mse"],
         },
         {
-            "use_rep": use_rep, "n_top": n_top, "section_key": section_key,
-            "patient_key": patient_key, "split_key": split_key, "methods": list(chosen),
-            "criterion": criterion, "center": center, "n_components": n_components,
-            "n_neighbors": n_neighbors, "n_boot": n_boot, "level": level, "layer": layer,
+            "use_rep": use_rep, "n_top": n_top if genes is None else None,
+            "section_key": section_key, "patient_key": patient_key, "split_key": split_key,
+            "methods": list(chosen), "criterion": criterion, "center": center,
+            "n_components": n_components, "n_neighbors": n_neighbors, "n_boot": n_boot,
+            "level": level, "layer": layer,
             "input": input, "spatial_key": spatial_key, "rng": rngs.recorded(rng),
         },
         {
@@ -221,6 +223,19 @@ def histology_baselines(
     return results.write(adata, result, mod=mod, copy=copy)
 
 
+def _refuse_unheard(given: dict[str, Any], methods: Sequence[str]) -> None:
+    """Refuse arguments that change nothing in this call."""
+    idle = [
+        ("n_top", given["genes"] is not None and given["n_top"] is not None, "with genes="),
+        ("allow_spot_split", given["split_key"] is None, "without split_key="),
+        ("n_neighbors", "knn" not in methods, "without the method 'knn'"),
+        ("level", given["n_boot"] == 0, "with n_boot=0"),
+    ]
+    for name, unheard, why in idle:
+        if unheard:
+            checks.no_effect(histology_baselines, given, (name,), because=why)
+
+
 def _predict(
     options: Baselines, X: np.ndarray, values: Any, sections: np.ndarray, patients: np.ndarray,
     coords: np.ndarray | None, folds: list[Any], wanted: np.ndarray | None, n_top: int | None,
@@ -228,7 +243,7 @@ def _predict(
 ) -> tuple[np.ndarray, dict[str, np.ndarray], pd.DataFrame]:  # fmt: skip
     """Columns of the genes, held-out predictions by method (NaN elsewhere) and the divisions."""
     if wanted is None:
-        n = min(n_top or values.shape[1], values.shape[1])
+        n = values.shape[1] if n_top is None else min(n_top, values.shape[1])
         picked = [variable_genes(values[f.train], sections[f.train], n) for f in folds]
     else:
         picked = [wanted] * len(folds)

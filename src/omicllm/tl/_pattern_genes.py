@@ -156,6 +156,8 @@ def pattern_genes(
     elif region is None and levels is None:
         why = "without region= or levels="
         checks.no_effect(pattern_genes, locals(), ("groupby",), because=why)
+    if model is not None:
+        checks.no_effect(pattern_genes, locals(), ("key",), because=checks.WITH_MODEL)
     generator = rngs.generator(rng)
     if like is not None:
         score, p = _like(source, like, key)
@@ -350,7 +352,12 @@ def _encoder(
         if folder and Path(folder).is_dir():
             model = folder
     if model is not None:
-        return model if isinstance(model, SIGEL) else SIGEL.load(model)
+        trained = model if isinstance(model, SIGEL) else SIGEL.load(model)
+        known = trained.registry_["setup_args"].get("input", "counts")
+        if input not in ("counts", known):
+            msg = f"input={input!r} has no effect: the model was trained with input={known!r}."
+            raise ValueError(msg)
+        return trained
     logger.info("no model= given or saved: fitting the default encoder in memory")
     with shell(SIGEL, lent):
         SIGEL.setup_anndata(lent, batch_key=batch_key, input=input)

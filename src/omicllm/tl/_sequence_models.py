@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from omicllm._core import checks, inputs
+from omicllm._core import checks, files, inputs
 from omicllm._core.log import progress
 from omicllm.genome import tokens as nucleotides
 from omicllm.genome.haplotypes import centred
@@ -47,7 +46,7 @@ def model_of(model: Any, *, allow_download: bool = False) -> Any:
     if isinstance(model, (str, Path)) and (Path(model) / "model.json").is_file():
         from omicllm import model as models
 
-        saved = json.loads((Path(model) / "model.json").read_text()).get("class")
+        saved = str(files.read_json(Path(model) / "model.json").get("class"))
         checks.one_of("the saved model", saved, ("GeneMaskLM", "PersonalExpression"))
         return getattr(models, saved).load(model)
     trained = getattr(getattr(model, "module", None), "trunk", None) is not None
@@ -58,7 +57,7 @@ def _is_dnabert(folder: Path) -> bool:
     """Whether a folder holds a BERT on k-mers, which transformers' own tokeniser cannot feed."""
     if not (folder / "config.json").is_file():
         return False
-    config = json.loads((folder / "config.json").read_text())
+    config = files.read_json(folder / "config.json", again="Copy the checkpoint anew")
     sizes = [5 + 4**k for k in (3, 4, 5, 6)]
     return config.get("model_type") == "bert" and config.get("vocab_size") in sizes
 

@@ -130,6 +130,7 @@ def spam(
     use_rep = use_rep if source is target else "X_image"
     checks.one_of("pretrain", pretrain, (None, "joint", "image-gene", "image-space"))
     checks.whole_number("max_epochs", max_epochs, at_least=0)
+    _refuse_unheard(locals())
     X = shared.image_features(source, use_rep)
     measured = shared.expression(source, layer, "counts", has_input=False)
     sections = shared.labels(
@@ -217,6 +218,16 @@ def spam(
         key_added,
     )  # fmt: skip
     return results.write(adata, result, mod=mod, copy=copy, saved=saved)
+
+
+def _refuse_unheard(given: dict[str, Any]) -> None:
+    """Refuse arguments that change nothing in this call."""
+    if given["pretrain"] is None:
+        checks.no_effect(spam, given, ("pretrain_epochs",), because="without pretrain=")
+    if given["split_key"] is None:
+        checks.no_effect(spam, given, ("allow_spot_split",), because="without split_key=")
+    if given["genes"] is not None:
+        checks.no_effect(spam, given, ("n_top_genes",), because="with genes=")
 
 
 def _within(truth: np.ndarray, guess: np.ndarray, sections: np.ndarray) -> np.ndarray:
