@@ -221,7 +221,8 @@ def _refuse_unheard(given: dict[str, Any]) -> None:
     else:
         checks.no_effect(split, given, ("test_size", "test"), because="with n_folds=")
     if given["test"] is not None and method == "groups":
-        idle = ("test_size", "val_size", "rng")
+        unnamed = given["val"] is None and given["val_size"] == 0  # no validation set, as asked
+        idle = ("test_size", "rng") if unnamed else ("test_size", "val_size", "rng")
         checks.no_effect(split, given, idle, because="with test=, which names the groups")
 
 
