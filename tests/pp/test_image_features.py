@@ -343,6 +343,28 @@ def test_spot_diameter_beside_a_full_resolution_image(section, tmp_path):
         features(few, patches=patches, spot_um=50)
 
 
+@pytest.mark.parametrize("shifted", [True, False])
+def test_coordinates_of_a_part_of_the_image(section, shifted, caplog):
+    """The object says that its coordinates begin inside the full image: a shift is asked for."""
+    small = section[::4].copy()
+    library = small.uns["spatial"]["S1"]
+    image = np.asarray(library["images"]["hires"])
+    small.obsm["spatial"] = small.obsm["spatial"] / 2
+    options = {"size_um": 100, "mpp": 5.0}
+    wanted = features(bare(small), image=image, **options)
+    library["metadata"] = {"crop_offset_fullres_xy": np.array([30.0, 20.0]) * shifted}
+    full = np.pad(image, ((20, 0), (30, 0), (0, 0)), mode="edge") if shifted else image
+    features(small, image=full, **options)
+    assert ("alignment=[[1, 0, 30], [0, 1, 20], [0, 0, 1]]" in caplog.text) == shifted
+    caplog.clear()
+    matrix = [[1, 0, 30], [0, 1, 20], [0, 0, 1]] if shifted else np.eye(3)
+    found = features(small, image=full, alignment=matrix, **options)
+    assert "alignment=" not in caplog.text
+    inner = (small.obsm["spatial"].min(axis=1) > 25) & (small.obsm["spatial"].max(axis=1) < 125)
+    assert inner.sum() > 5
+    np.testing.assert_allclose(found[inner], wanted[inner], atol=0.5)
+
+
 @pytest.mark.parametrize("kind", ["cmyk", "clear", "twelve", "grey", "bgr"])
 def test_colours_reach_features_and_tiles(section, tmp_path, kind):
     from PIL import Image

@@ -73,7 +73,10 @@ def expression_agreement(
     wide = table.pivot(index="gene", columns="method", values=score)
     wide = wide[np.isfinite(wide[[method, baseline]]).all(axis=1)]
     if wide.empty:
-        msg = f"No gene has a score of both {method!r} and {baseline!r}."
+        msg = (
+            f"No gene has a score of both {method!r} and {baseline!r}. Where no ridge stands "
+            "beside a prediction, pass reference= or split_key= to ol.tl.evaluate_expression."
+        )
         raise ValueError(msg)
     x, y = wide[baseline].to_numpy(dtype=float), wide[method].to_numpy(dtype=float)
     if ax is None:

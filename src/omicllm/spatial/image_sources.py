@@ -173,6 +173,8 @@ def section_images(
             matrix, implied = _placement(alignment, frames, where)
             unit = 1.0 if matrix is None else float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
             spot, known = _beside(adata, name, unit, alone=len(names) == 1)
+            if matrix is None:
+                _warn_of_crop(adata, name)
         else:
             array, unit, spot, known = _stored(libraries[key], key, img_key)
             matrix, implied = (None, None) if alignment is None else affine(alignment)
@@ -213,6 +215,25 @@ def _placement(
     if not same:
         logger.info("%s is placed by the transformation of its element", where)
     return (None if same else frame.matrix), frame.mpp
+
+
+def _warn_of_crop(adata: AnnData, name: str) -> None:
+    """Say so where coordinates are said to be those of a part of the full image."""
+    libraries = adata.uns.get(_IMAGES, {})
+    library = libraries.get(name) if hasattr(libraries, "get") else None
+    if library is None and hasattr(libraries, "values") and len(libraries) == 1:
+        library = next(iter(libraries.values()))
+    metadata: Any = getattr(library, "get", {}.get)("metadata")
+    offset = getattr(metadata, "get", {}.get)("crop_offset_fullres_xy")
+    if offset is None or not np.any(offset):
+        return
+    x, y = np.asarray(offset, dtype=np.float64).ravel()[:2].tolist()
+    logger.warning(
+        "coordinates are taken as pixels of the image that is given, but the metadata of "
+        "adata.uns['spatial'] say that they begin at (%.6g, %.6g) of the full image: where image= "
+        "is that one, pass alignment=[[1, 0, %.6g], [0, 1, %.6g], [0, 0, 1]], and look at "
+        "ol.pl.image_alignment.", x, y, x, y,
+    )  # fmt: skip
 
 
 def _beside(
