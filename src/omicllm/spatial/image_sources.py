@@ -220,11 +220,11 @@ def _placement(
 def _warn_of_crop(adata: AnnData, name: str) -> None:
     """Say so where coordinates are said to be those of a part of the full image."""
     libraries = adata.uns.get(_IMAGES, {})
-    library = libraries.get(name) if hasattr(libraries, "get") else None
+    library: Any = libraries.get(name) if hasattr(libraries, "get") else None
     if library is None and hasattr(libraries, "values") and len(libraries) == 1:
         library = next(iter(libraries.values()))
-    metadata: Any = getattr(library, "get", {}.get)("metadata")
-    offset = getattr(metadata, "get", {}.get)("crop_offset_fullres_xy")
+    metadata: Any = library.get("metadata") if hasattr(library, "get") else None
+    offset = metadata.get("crop_offset_fullres_xy") if hasattr(metadata, "get") else None
     if offset is None or not np.any(offset):
         return
     x, y = np.asarray(offset, dtype=np.float64).ravel()[:2].tolist()
