@@ -137,10 +137,11 @@ def gene_pair(
             "%d shared genes are few: correlations will be low, and intervals may hold less "
             "than they should.", len(kept),
         )  # fmt: skip
+    # Reference cells in the order of their names, which then decides between equally near ones.
+    by_name = rngs.name_order(reference.obs_names if rows is None else reference.obs_names[rows])
     return Pair(
         shared[kept], targets, np.ascontiguousarray(tissue[:, kept]),
-        np.ascontiguousarray(known_part[:, kept]),
-        np.ascontiguousarray(values[:, len(shared) :]),
+        known_part[np.ix_(by_name, kept)], values[by_name, len(shared) :],
     )  # fmt: skip
 
 

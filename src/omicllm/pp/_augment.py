@@ -126,6 +126,9 @@ def augment(
     the correlation between genes (``"poisson"`` keeps what the mean of r rows carries). A gene
     that is zero in the rows it is drawn from stays zero. Calling it again on the result, with
     another method, adds rows; synthetic rows are never sampled from.
+
+    The order of observations and of genes matters: values are drawn in it, so that from the same
+    object in another order other rows are drawn, as with another `rng`.
     """
     source = inputs.resolve(adata, mod)
     checks.one_of("method", method, METHODS)

@@ -76,7 +76,7 @@ def correct_expression(
         Negative or missing values, a person without expression, more components than people or
         genes allow.
     """
-    source = inputs.resolve(adata, mod)
+    source, order = inputs.by_name(inputs.resolve(adata, mod))
     checks.whole_number("n_pcs", n_pcs, at_least=0)
     checks.one_of("fit_on", fit_on, ("all", "train"))
     if fit_on == "all":
@@ -124,5 +124,7 @@ def correct_expression(
         "split_key": split_key if fit_on == "train" else None, "layer": layer,
     }  # fmt: skip
     logger.info("%d of %d genes determine the components", int(expressed.sum()), len(names))
-    result = results.Result("pp.correct_expression", out, params, key_added=key_added)
+    result = results.Result(
+        "pp.correct_expression", order.restore(out), params, key_added=key_added
+    )
     return results.write(adata, result, mod=mod, copy=copy)

@@ -174,6 +174,9 @@ def image_features(
     -----
     Features of a section depend on its image alone, never on expression. With fewer than 50
     observations, the median and spread of a section are rough; a warning says so.
+
+    The order of observations matters where ``encoder="simclr"`` is trained here: its batches are
+    drawn in it.
     """
     source = inputs.resolve(adata, mod)
     checks.share("max_outside", max_outside)

@@ -110,7 +110,7 @@ def augment_quality(
     took no part in drawing, so split first. A small distance and a high share of near copies go
     together: ``"replacement"`` is best in the one and worst in the other.
     """
-    source = inputs.resolve(adata, mod)
+    source, order = inputs.by_name(inputs.resolve(adata, mod))
     for name, value in (("n_new", n_new), ("n_genes", n_genes), ("max_rows", max_rows)):
         checks.whole_number(name, value)
     checks.share("copy_ratio", copy_ratio)
@@ -157,7 +157,7 @@ def augment_quality(
         },
         {
             "table": pd.DataFrame(rows, columns=COLUMNS).astype({"n": np.int64}),
-            "genes": [str(g) for g in np.asarray(source.var_names)[judge.genes]],
+            "genes": [str(g) for g in np.asarray(source.var_names)[order.genes(judge.genes)]],
         },
         key_added,
     )  # fmt: skip

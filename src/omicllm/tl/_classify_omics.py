@@ -148,6 +148,9 @@ def classify_omics(
     Baselines: logistic regression, linear support vector machine, random forest, perceptron,
     k nearest neighbours, majority class. They are given the genes and values that the language
     model is given.
+
+    The order of observations and of genes matters: folds, batches and the text are made in it, so
+    that the same object in another order is classified as with another `rng`.
     """
     if model is not None:
         checks.no_effect(classify_omics, locals(), _OF_TRAINING, because=checks.WITH_MODEL)

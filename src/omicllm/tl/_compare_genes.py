@@ -102,7 +102,7 @@ def compare_genes(
     condition: that takes at least two sections of one of them. ``uns["compare"]["test"]`` says
     which was done.
     """
-    source = inputs.resolve(adata, mod)
+    source, order = inputs.by_name(inputs.resolve(adata, mod))
     for name, value in (("n_anchors", n_anchors), ("n_splits", n_splits)):
         checks.whole_number(name, value)
     checks.whole_number("min_count", min_count)
@@ -155,11 +155,11 @@ def compare_genes(
     p[genes] = upper_tail(own, pooled)
     result = results.Result(
         "tl.compare_genes",
-        {
+        order.restore({
             "var:{root}_score": score.astype(np.float32),
             "var:{root}_pval": p.astype(np.float32),
             "var:{root}_qval": benjamini_hochberg(p).astype(np.float32),
-        },
+        }),
         {
             "batch_key": batch_key, "condition_key": condition_key, "layer": layer,
             "min_count": min_count, "n_anchors": n_anchors, "n_permutations": n_permutations,

@@ -123,7 +123,9 @@ def evaluate_expression(
     Relative variance distance of a gene: ((var_pred - var_true) / var_true)^2; 1 for a constant
     prediction, 0 where predictions vary as measurements do.
     """
-    source = inputs.resolve(adata, mod)
+    source, order = inputs.by_name(inputs.resolve(adata, mod), var=False)
+    if isinstance(pred, np.ndarray) and pred.shape == source.shape:
+        pred = pred[order.obs]
     checks.one_of("input", input, ("auto", "counts", "values"))
     checks.whole_number("n_boot", n_boot, at_least=0)
     checks.share("level", level, low=0.5, high=0.999)
@@ -192,7 +194,7 @@ def evaluate_expression(
     logger.info("mean Pearson correlation %.3f, ridge %.3f", every["prediction"], every["ridge"])
     result = results.Result(
         "tl.evaluate_expression",
-        {"var:{root}_pearson": per_var["pearson"], "var:{root}_mse": per_var["mse"]},
+        order.restore({"var:{root}_pearson": per_var["pearson"], "var:{root}_mse": per_var["mse"]}),
         {
             "pred": pred if isinstance(pred, str) else "given", "truth": truth, "input": input,
             "split_key": split_key, "use_rep": use_rep, "baseline_key": baseline_key,

@@ -112,7 +112,7 @@ def explain_omics(
     z, present = trained._standardised(data)
     ranks = text.ranks(z)
     guess = trained.predict(data)
-    rows = _drawn(guess, n_obs, generator)
+    rows = _drawn(guess, n_obs, generator, rngs.name_order(data.obs_names))
     ranks, present, guess = ranks[rows], present[rows], guess[rows]
     change = _occluded(trained, ranks, present, show_progress=show_progress)
     classes = list(trained.classes_)
@@ -130,11 +130,13 @@ def explain_omics(
     return results.write(adata, out, mod=mod, copy=copy)
 
 
-def _drawn(guess: np.ndarray, n_obs: int | None, rng: np.random.Generator) -> np.ndarray:
+def _drawn(
+    guess: np.ndarray, n_obs: int | None, rng: np.random.Generator, by_name: np.ndarray
+) -> np.ndarray:
     """Rows to explain: as evenly from the predicted classes as they allow."""
     if n_obs is None or n_obs >= len(guess):
         return np.arange(len(guess))
-    order = rng.permutation(len(guess))
+    order = by_name[rng.permutation(len(guess))]
     names = np.unique(guess)
     turn = np.empty(len(guess), dtype=np.int64)
     for c in names:

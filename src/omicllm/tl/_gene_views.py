@@ -131,7 +131,7 @@ def gene_views(
     >>> ol.tl.gene_views(adata, views=["X_sigel", "X_kmers"])  # doctest: +SKIP
     >>> ol.get.gene_views_df(adata)  # doctest: +SKIP
     """
-    source = inputs.resolve(adata, mod)
+    source, order = inputs.by_name(inputs.resolve(adata, mod))
     options = _options(
         method, n_axes, n_components, regularization, n_folds, n_permutations, n_neighbors
     )
@@ -171,7 +171,7 @@ def gene_views(
     labels = [n.removeprefix("X_") for n in names]
     result = results.Result(
         "tl.gene_views",
-        {
+        order.restore({
             "varm:X_{root}": found.joint,
             "varm:X_{root}_views": found.placed,
             "varp:{root}_distances": distances,
@@ -180,7 +180,7 @@ def gene_views(
             "var:{root}_agreement": found.share.astype(np.float32),
             "var:{root}_pval": found.pval.astype(np.float32),
             "var:{root}_qval": benjamini_hochberg(found.pval).astype(np.float32),
-        },
+        }),
         {
             "views": names, "method": method, "n_axes": n_axes, "n_components": n_components,
             "regularization": regularization, "groupby": groupby, "n_folds": n_folds,

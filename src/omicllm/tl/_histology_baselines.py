@@ -137,7 +137,7 @@ def histology_baselines(
     min ||Y - XB||^2 + alpha ||B||^2 for penalties from 0.1 to 100,000 by one singular value
     decomposition, and its predictions are shrunk by the slope that fits held-out rows best.
     """
-    source = inputs.resolve(adata, mod)
+    source, order = inputs.by_name(inputs.resolve(adata, mod), var=False)
     chosen = tuple(METHODS if methods is None else methods)
     for method in chosen:
         checks.one_of("methods", method, METHODS)
@@ -195,14 +195,14 @@ def histology_baselines(
         column[columns] = per_gene["ridge"][SCORES.index(name)]
     result = results.Result(
         "tl.histology_baselines",
-        {
+        order.restore({
             "obsm:{root}_ridge": predicted["ridge"],
             "obs:{root}_fold": pd.Categorical(
                 [name or None for name in held_out], categories=sorted({f.name for f in folds})
             ),
             "var:{root}_pearson": per_var["pearson"],
             "var:{root}_mse": per_var["mse"],
-        },
+        }),
         {
             "use_rep": use_rep, "n_top": n_top if genes is None else None,
             "section_key": section_key, "patient_key": patient_key, "split_key": split_key,

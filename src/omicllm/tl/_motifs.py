@@ -146,7 +146,7 @@ def motifs(
     but not binding sites. Read the results with :func:`omicllm.get.motifs_df`, draw them with
     :func:`omicllm.pl.motif_logo`.
     """
-    source = inputs.resolve(adata, mod)
+    source, _ = inputs.by_name(inputs.resolve(adata, mod), var=False)
     checks.one_of("method", method, METHODS)
     checks.whole_number("n_motifs", n_motifs)
     checks.whole_number("width", width, at_least=6)

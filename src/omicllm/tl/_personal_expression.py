@@ -159,6 +159,11 @@ def personal_expression(
         of `trunk` and `model`; a joint strategy without its data.
     FileExistsError
         When `save` exists.
+
+    Notes
+    -----
+    The order of observations and of genes matters: pairs of people and batches are drawn in it, so
+    that the same object in another order is trained as with another `rng`.
     """
     checks.one_of("strategy", strategy, STRATEGIES)
     checks.one_of("haploid", haploid, HAPLOID)

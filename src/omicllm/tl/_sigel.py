@@ -129,6 +129,9 @@ def sigel(
     -----
     SIGEL: Genome Biology 26:287 (2025), doi 10.1186/s13059-025-03748-7; differences from the
     paper are in the user guide.
+
+    The order of genes matters a little: halves of the counts, and batches with `max_epochs`, are
+    drawn in it, so that the same genes in another order are embedded as with another `rng`.
     """
     if model is not None:
         checks.no_effect(sigel, locals(), _OF_TRAINING, because=checks.WITH_MODEL)

@@ -122,6 +122,11 @@ def spam(
     FileExistsError
         The folder to save in exists.
 
+    Notes
+    -----
+    The order of observations and of genes matters: batches and weights of the network are drawn in
+    it, so that the same object in another order is predicted as with another `rng`.
+
     References
     ----------
     Park, Kim and Oh, SPAM (in preparation); what differs is in the user guide.

@@ -121,6 +121,9 @@ def spatially_variable_genes(
     null images is SIGEL's (Genome Biology 26:287, 2025); weights, halves and p values are ours.
     """
     source = inputs.resolve(adata, mod)
+    order = inputs.NameOrder(np.arange(source.n_obs), np.arange(source.n_vars))
+    if method == "sigel":  # Moran's I draws nothing, and reads the genes block by block
+        source, order = inputs.by_name(source)
     checks.one_of("method", method, ("sigel", "moran"))
     checks.one_of("input", input, ("counts", "values"))
     checks.one_of("null", null, (None, "zinb", "permuted"))
@@ -160,7 +163,7 @@ def spatially_variable_genes(
         **({} if method == "moran" else {"input": input, "null": null, "n_null": n_null}),
     }  # fmt: skip
     result = results.Result(
-        "tl.spatially_variable_genes", values, params, extra, key_added or method
+        "tl.spatially_variable_genes", order.restore(values), params, extra, key_added or method
     )
     return results.write(adata, result, mod=mod, copy=copy)
 

@@ -122,6 +122,8 @@ def ult(
     -----
     Unified lookup tables: Mach. Learn.: Sci. Technol. (2025), doi 10.1088/2632-2153/ae143c. A
     substitution table hides values only weakly; the strings are no means of privacy.
+
+    The order of genes matters: a string holds them in the order of the object.
     """
     checks.one_of("method", method, ("series", "image", "text"))
     _refuse_idle(locals())

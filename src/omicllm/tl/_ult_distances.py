@@ -146,10 +146,11 @@ def ult_distances(
 
 def _sample(found: Stored, n_sample: int | None, generator: np.random.Generator) -> np.ndarray:
     rows = np.flatnonzero([bool(s) for s in found.strings])  # empty where a modality is missing
+    rows = rows[rngs.name_order(found.source.obs_names[rows])]
     if n_sample is not None:
         n_sample = checks.whole_number("n_sample", n_sample, at_least=3)
         if n_sample < len(rows):
-            rows = np.sort(generator.choice(rows, n_sample, replace=False))
+            rows = generator.choice(rows, n_sample, replace=False)
     if len(rows) < 3:
         msg = f"At least three observations with a string are needed; there are {len(rows)}."
         raise ValueError(msg)
@@ -161,7 +162,7 @@ def _profiles(source: AnnData, layer: str | None, rows: np.ndarray) -> np.ndarra
     X = inputs.matrix(source, layer)
     out = np.empty((len(rows), X.shape[1]))
     for start, block in inputs.row_blocks(X):
-        here = (rows >= start) & (rows < start + block.shape[0])
+        here = np.flatnonzero((rows >= start) & (rows < start + block.shape[0]))
         chosen = block[rows[here] - start]
         out[here] = chosen.toarray() if sparse.issparse(chosen) else chosen
     inputs.refuse_large(out, inputs.place(layer))
