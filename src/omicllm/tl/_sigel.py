@@ -130,8 +130,9 @@ def sigel(
     SIGEL: Genome Biology 26:287 (2025), doi 10.1186/s13059-025-03748-7; differences from the
     paper are in the user guide.
 
-    The order of genes matters a little: halves of the counts, and batches with `max_epochs`, are
-    drawn in it, so that the same genes in another order are embedded as with another `rng`.
+    The order of genes matters a little: by it they are dealt into the folds that weigh the axes,
+    and into batches with `max_epochs`. With 40 genes in another order, entries of the unit vectors
+    differed by up to .05.
     """
     if model is not None:
         checks.no_effect(sigel, locals(), _OF_TRAINING, because=checks.WITH_MODEL)
