@@ -16,7 +16,7 @@ import omicllm as ol
 #: Verbs whose result depends on the order of observations, of genes or of both, and why. Their
 #: docstrings say so.
 EXEMPT = {
-    "tl.sigel": ({"genes"}, "folds that weigh the axes, and batches, are dealt in the order of genes"),
+    "tl.sigel": ({"genes"}, "folds that weigh the axes, and batches, go by position"),
     "tl.classify_omics": ({"rows", "genes"}, "batches, folds and positions in the text"),
     "tl.spam": ({"rows", "genes"}, "batches, and weights of the network that belong to a gene"),
     "tl.personal_expression": ({"rows", "genes"}, "batches, and pairs of people are drawn"),
