@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from helpers import round_trip, same_object
 from made_histology import make_study
+from scipy import sparse
 from scipy.stats import pearsonr, spearmanr
 
 import omicllm as ol
@@ -185,3 +186,14 @@ def test_no_gene_in_common(study):
     frame = pd.DataFrame({"Other": np.zeros(study.n_obs)}, index=study.obs_names)
     with pytest.raises(ValueError, match="None of the predicted genes"):
         ol.tl.evaluate_expression(study, pred=frame)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, pd.DataFrame])
+def test_predictions_without_names_go_by_position(study, form):
+    pred = form(study.layers["guess"])
+    if hasattr(pred, "columns"):
+        pred.columns = study.var_names
+    ol.tl.evaluate_expression(study, pred="guess", n_boot=0, key_added="a")
+    ol.tl.evaluate_expression(study, pred=pred, n_boot=0, key_added="b")
+    np.testing.assert_array_equal(study.var["a_pearson"], study.var["b_pearson"])
+    assert study.var["a_pearson"].mean() > 0.3

@@ -123,15 +123,14 @@ def evaluate_expression(
     Relative variance distance of a gene: ((var_pred - var_true) / var_true)^2; 1 for a constant
     prediction, 0 where predictions vary as measurements do.
     """
-    source, order = inputs.by_name(inputs.resolve(adata, mod), var=False)
-    if isinstance(pred, np.ndarray) and pred.shape == source.shape:
-        pred = pred[order.obs]
+    given = inputs.resolve(adata, mod)
+    source, order = inputs.by_name(given, var=False)
     checks.one_of("input", input, ("auto", "counts", "values"))
     checks.whole_number("n_boot", n_boot, at_least=0)
     checks.share("level", level, low=0.5, high=0.999)
     generator = rngs.generator(rng)
     names = inputs.gene_names(source)
-    frame = _predictions(source, pred, names)
+    frame = _predictions(given, pred, names).iloc[order.obs].reset_index(drop=True)
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()]
         msg = f"Genes of the predictions occur twice ({checks.listed(twice, most=3)})."

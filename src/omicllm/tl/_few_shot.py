@@ -120,6 +120,9 @@ def few_shot(
     Where N is close to the size of a class, draws share most of their sequences, and their spread
     understates the error. Tables with means and intervals: :func:`omicllm.get.few_shot_df`; plot:
     :func:`omicllm.pl.few_shot`.
+
+    The order of observations matters: which of them are shown is drawn in it, so that the same
+    object in another order is scored as with another `rng`.
     """
     source = inputs.resolve(adata, mod)
     checks.whole_number("n_draws", n_draws)
