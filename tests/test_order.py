@@ -20,6 +20,7 @@ EXEMPT = {
     "tl.classify_omics": ({"rows", "genes"}, "batches, folds and positions in the text"),
     "tl.spam": ({"rows", "genes"}, "batches, and weights of the network that belong to a gene"),
     "tl.few_shot": ({"rows"}, "which sequences are shown is drawn by position"),
+    "tl.pattern_genes": ({"rows", "genes"}, "null patterns, and folds of an encoder fitted there"),
     "tl.personal_expression": ({"rows", "genes"}, "batches, and pairs of people are drawn"),
     "pp.augment": ({"rows", "genes"}, "values are drawn one after the other"),
     "tl.ult": ({"genes"}, "a string holds the genes in their order"),

@@ -135,8 +135,11 @@ def pattern_genes(
     regression), handed out by the spots' median expression (ties by total), 20 draws averaged. As
     real genes follow the depth of spots more or less, the levels alone, without depth, are looked
     for too; the score is the larger cosine, for random patterns as well.
+
+    The order of observations and of genes matters a little: null patterns and simulated counts are
+    drawn in it, and an encoder fitted here weighs axes by it.
     """
-    source, order = inputs.by_name(inputs.resolve(adata, mod))
+    source = inputs.resolve(adata, mod)
     asked = {"like": like, "region": region, "levels": levels, "mask": mask, "image": image}
     given = [name for name, value in asked.items() if value is not None]
     if len(given) != 1:
@@ -158,8 +161,6 @@ def pattern_genes(
         checks.no_effect(pattern_genes, locals(), ("groupby",), because=why)
     if model is not None:
         checks.no_effect(pattern_genes, locals(), ("key",), because=checks.WITH_MODEL)
-    if mask is not None and np.shape(mask) == (source.n_obs,):
-        mask = np.asarray(mask)[order.obs]
     generator = rngs.generator(rng)
     if like is not None:
         score, p = _like(source, like, key)
@@ -185,7 +186,7 @@ def pattern_genes(
         "var:{root}_pval": p.astype(np.float32),
         "var:{root}_qval": benjamini_hochberg(p).astype(np.float32),
     }
-    result = results.Result("tl.pattern_genes", order.restore(values), params, key_added=key_added)
+    result = results.Result("tl.pattern_genes", values, params, key_added=key_added)
     return results.write(adata, result, mod=mod, copy=copy)
 
 
