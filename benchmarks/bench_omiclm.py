@@ -78,7 +78,7 @@ def language_model(adata, y, train, test, *, augment, seed, same: bool = False, 
     model.train(max_epochs=1, lr=1e-12)
     first = np.searchsorted(names, model.predict(work)[test].astype(str))
     told = {"OmicLM, starting weights": balanced_accuracy(truth, first)}
-    for name, value in scores(model._standardised()[0], y, train, test).items():
+    for name, value in scores(model.standardized()[0], y, train, test).items():
         told[f"{name}, same genes and values"] = value
     return ours, told
 

@@ -9,7 +9,8 @@ from helpers import same_object
 from scipy import sparse
 
 from omicllm.model import OmicLM
-from omicllm.model import _omic_lm_parts as parts
+from omicllm.model._omic_lm import settled
+from omicllm.model._omic_lm_pretrained import TRAINING
 from omicllm.model._omic_lm_text import OmicText, scaled
 from omicllm.model._ult_sources import sources
 
@@ -247,14 +248,38 @@ def test_synthetic_rows_do_not_choose_genes():
     assert list(trained(both).genes) == list(trained(adata).genes)
 
 
+def test_values_characters_and_logits_give_the_prediction(model):
+    z, present = model.standardized()
+    logits = model.logits(model.codec.ranks(z), present)
+    assert logits.shape == (2, 48, 3) and z.shape == present.shape == (48, 20)
+    share = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    np.testing.assert_allclose(model.predict(soft=True), share.mean(axis=0), rtol=1e-5)
+    with pytest.raises(RuntimeError, match="not trained"):
+        OmicLM.over(cohort(), cohort().obs["kind"], {"labels_key": "kind"}).codec  # noqa: B018
+
+
+def test_a_model_reads_another_layer_of_its_own_data():
+    adata = cohort()
+    adata.layers["other"] = adata.X[::-1].copy()
+    first = trained(adata)
+    before = first.predict(soft=True)
+    other = cohort()
+    other.X = other.X[::-1].copy()
+    view = first.reading(layer="other")
+    np.testing.assert_array_equal(view.predict(adata, soft=True), first.predict(other, soft=True))
+    np.testing.assert_array_equal(view.predict(soft=True), first.predict(other, soft=True))
+    np.testing.assert_array_equal(first.predict(soft=True), before)
+    assert first.registry_["setup_args"]["layer"] is None
+
+
 def test_settings_of_the_published_experiment():
-    p = parts.settled("ieee_icdh", {})
+    p = settled("ieee_icdh", {})
     assert (p["max_value"], p["mu"], p["bits"], p["patch_size"]) == (1.0, 256.0, 8, 10)
     assert p["backbone"] == "hf:HuggingFaceTB/SmolLM-1.7B" and p["tokenizer"] == "pretrained"
-    args = parts.TRAINING["ieee_icdh"]
+    args = TRAINING["ieee_icdh"]
     assert args["num_train_epochs"] == 20 and args["learning_rate"] == 1e-4
     assert (args["adam_beta1"], args["adam_beta2"], args["weight_decay"]) == (0.9, 0.95, 0.1)
-    assert parts.settled("ieee_icdh", {"n_top": 7})["n_top"] == 7
+    assert settled("ieee_icdh", {"n_top": 7})["n_top"] == 7
 
 
 def test_restored_text_is_the_same(model):

@@ -58,7 +58,7 @@ def test_the_published_layout(backbone):
     model.train(**{**QUICK, "max_epochs": 1})
     lm, text = model.backbone, model.text_
     assert all(len(t) == 9 and t[4] == " " for t in model.encode())
-    z, present = model._standardised()
+    z, present = model.standardized()
     prompts = lm.prompts(text, text.ranks(z), present)
     told = lm.tokenizer.decode(prompts[0], clean_up_tokenization_spaces=False)
     assert told == model.encode()[0] + LABEL
@@ -122,7 +122,7 @@ def test_adapters_train_the_head_they_score_with(kind, tied, tmp_path):
     scored = model.backbone.classes
     lm = model.backbone
     text = model.text_
-    z, present = model._standardised()
+    z, present = model.standardized()
     ids = torch.tensor(lm.prompts(text, text.ranks(z), present)[:1])
     with torch.no_grad():
         out = lm.model(ids, output_hidden_states=True)

@@ -326,6 +326,34 @@ class OmicModel(BaseModelClass):
         return f"{type(self).__name__}({len(self.var_names_)} genes, {state})"
 
 
+def register_profiles(
+    cls: type[OmicModel], data: Any, layers: Any, arguments: Any, **kwargs: Any
+) -> None:
+    """End the set-up of a model of profiles: of one layer, or of a layer of each modality.
+
+    Rows may be missing from modalities.
+    """
+    from scvi.data import AnnDataManager
+    from scvi.data._manager import AnnDataManagerValidationCheck
+    from scvi.data.fields import LayerField, MuDataLayerField
+
+    plain = {"is_count_data": False, "correct_data_format": False}
+    if hasattr(data, "mod"):
+        fields: list[Any] = [
+            MuDataLayerField(f"X_{name}", layer, mod_key=name, **plain)
+            for name, layer in layers.items()
+        ]
+    else:
+        fields = [LayerField("X", layers, **plain)]
+    manager = AnnDataManager(
+        fields=fields,
+        setup_method_args=arguments,
+        validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
+    )
+    manager.register_fields(data, **kwargs)
+    cls.register_manager(manager)
+
+
 def check_same_genes(trained: list[str], given: Any) -> None:
     """Raise ValueError unless `given` holds the genes of `trained`, in any order."""
     names = [str(v) for v in given]

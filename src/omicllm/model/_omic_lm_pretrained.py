@@ -16,7 +16,7 @@ import torch
 from omicllm._core import optional
 from omicllm._core import rng as rngs
 from omicllm._core.files import check_writable, damaged, read_json, whole_folder
-from omicllm.model import _omic_lm_parts as parts
+from omicllm.model._omic_lm_text import CONTEXT
 from omicllm.nn.size_limit import no_larger_than
 
 if TYPE_CHECKING:
@@ -27,6 +27,36 @@ if TYPE_CHECKING:
 #: Names of the tokens of the published layout.
 PAD, EOS, LABEL = "<PAD>", "<EOS>", "<LABEL>"
 _PREFIX = "hf:"
+
+#: What `TrainingArguments` gets in the published experiment.
+TRAINING: dict[str, dict[str, Any]] = {
+    "ieee_icdh": {
+        "num_train_epochs": 20,
+        "learning_rate": 1e-4,
+        "lr_scheduler_type": "cosine",
+        "per_device_train_batch_size": 32,
+        "per_device_eval_batch_size": 32,
+        "auto_find_batch_size": True,
+        "gradient_accumulation_steps": 1,
+        "weight_decay": 0.1,
+        "adam_beta1": 0.9,
+        "adam_beta2": 0.95,
+        "bf16": True,
+        "max_grad_norm": 1.0,
+        "eval_strategy": "steps",
+        "eval_steps": 500,
+        "save_strategy": "steps",
+        "save_steps": 500,
+        "logging_steps": 500,
+        "save_total_limit": 3,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "eval_loss",
+        "greater_is_better": False,
+        "seed": 42,
+    },
+}
+#: Evaluations without improvement after which the published experiment stops; share held out.
+PATIENCE, VALIDATION = 8, 0.1
 
 
 class PretrainedLM:
@@ -68,7 +98,7 @@ class PretrainedLM:
             raise ValueError(msg)
         with _fetching(self.source, local=local):
             config = AutoConfig.from_pretrained(self.source, local_files_only=local)
-        self.context = int(getattr(config, "max_position_embeddings", 0) or parts.CONTEXT)
+        self.context = int(getattr(config, "max_position_embeddings", 0) or CONTEXT)
 
     @property
     def aligned(self) -> bool:
@@ -132,8 +162,11 @@ class PretrainedLM:
     def _add_adapters(self) -> None:
         peft = optional.require("peft", extra="llm", why="Training adapters (lora=)")
         options: dict[str, Any] = {
-            "r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear",
-        }  # fmt: skip
+            "r": 16,
+            "lora_alpha": 32,
+            "lora_dropout": 0.05,
+            "target_modules": "all-linear",
+        }
         if isinstance(self.settings["lora"], dict):
             options |= self.settings["lora"]
         # New tokens have no meaning yet: their embeddings are trained with the adapters.
@@ -224,12 +257,12 @@ class PretrainedLM:
         import tempfile
 
         generator = np.random.default_rng(seed)
-        held = parts.held_out(codes, generator) if preset else np.zeros(len(codes), dtype=bool)
+        held = _held_out(codes, generator) if preset else np.zeros(len(codes), dtype=bool)
         prompts = self.prompts(text, text.ranks(z), present)
         ends = [[int(self.classes[c]), self.eos] for c in codes]
         # Texts that are mixed anew at each epoch would make a resumed run another one.
         if augment == "mix":
-            mixed, kinds = parts.mixed(z, present, codes, ~held, generator)
+            mixed, kinds = _mixed(z, present, codes, ~held, generator)
             prompts += self.prompts(text, text.ranks(mixed), present[kinds])
             ends += [ends[k] for k in kinds]
             held = np.concatenate([held, np.zeros(len(kinds), dtype=bool)])
@@ -239,25 +272,36 @@ class PretrainedLM:
             where = str(checkpoint_dir or given.pop("output_dir", None) or folder)
             check_writable(where, argument="checkpoint_dir", fresh=False)
             settings: dict[str, Any] = {
-                "num_train_epochs": 3, "learning_rate": 1e-4, "weight_decay": weight_decay,
-                "save_strategy": "epoch", "save_total_limit": 3,
+                "num_train_epochs": 3,
+                "learning_rate": 1e-4,
+                "weight_decay": weight_decay,
+                "save_strategy": "epoch",
+                "save_total_limit": 3,
                 "logging_strategy": "epoch",
-                "bf16": _bf16(), "seed": seed, "data_seed": seed,
-                **parts.TRAINING.get(preset or "", {}),
-            }  # fmt: skip
+                "bf16": _bf16(),
+                "seed": seed,
+                "data_seed": seed,
+                **TRAINING.get(preset or "", {}),
+            }
             # A batch is that of all processes; the launcher says how many there are.
             n = int(os.environ.get("WORLD_SIZE", "1"))
             own = {
-                "num_train_epochs": max_epochs, "learning_rate": lr,
+                "num_train_epochs": max_epochs,
+                "learning_rate": lr,
                 "per_device_train_batch_size": max(1, (batch_size or 32) // n),
-            }  # fmt: skip
+            }
             settings |= {k: v for k, v in own.items() if v is not None} | given
             if settings["bf16"] and not _bf16():
                 settings["bf16"] = False  # asked for by the preset; this machine has none
             return self._run(
-                examples, held, settings, where, resume=resume, show_progress=show_progress,
+                examples,
+                held,
+                settings,
+                where,
+                resume=resume,
+                show_progress=show_progress,
                 seed=seed,
-            )  # fmt: skip
+            )
 
     def _run(
         self,
@@ -285,13 +329,16 @@ class PretrainedLM:
         if old in settings and hasattr(TrainingArguments, new):
             settings[new] = settings.pop(old)  # renamed in transformers 5
         settings = {
-            "report_to": "none", "disable_tqdm": not progress_wanted(show_progress=show_progress),
-            "remove_unused_columns": False, "dataloader_pin_memory": torch.cuda.is_available(),
-            "output_dir": folder, **settings,
-        }  # fmt: skip
+            "report_to": "none",
+            "disable_tqdm": not progress_wanted(show_progress=show_progress),
+            "remove_unused_columns": False,
+            "dataloader_pin_memory": torch.cuda.is_available(),
+            "output_dir": folder,
+            **settings,
+        }
         callbacks = []
         if held.any() and settings.get("load_best_model_at_end"):
-            callbacks.append(EarlyStoppingCallback(parts.PATIENCE))
+            callbacks.append(EarlyStoppingCallback(PATIENCE))
         if not held.any():
             settings |= {"eval_strategy": "no", "load_best_model_at_end": False}
         with rngs.isolated(seed):
@@ -322,8 +369,10 @@ class PretrainedLM:
             ids[i, : len(e["input_ids"])] = torch.tensor(e["input_ids"])
             seen[i, : len(e["input_ids"])] = 1
         return {
-            "input_ids": ids, "attention_mask": seen, "labels": ids.masked_fill(seen == 0, -100),
-        }  # fmt: skip
+            "input_ids": ids,
+            "attention_mask": seen,
+            "labels": ids.masked_fill(seen == 0, -100),
+        }
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -355,9 +404,7 @@ class PretrainedLM:
 
     def save(self, folder: Path, *, mark: str = "") -> None:
         """Write weights (of adapters, with `lora`), tokenizer, and the mark of the other files."""
-        more = {
-            "context": self.context, "first_character": self.first_character, "mark": mark
-        }  # fmt: skip
+        more = {"context": self.context, "first_character": self.first_character, "mark": mark}
         with whole_folder(folder) as fresh:
             self.model.save_pretrained(fresh)
             self.tokenizer.save_pretrained(fresh)
@@ -366,9 +413,16 @@ class PretrainedLM:
 
     @classmethod
     def load(
-        cls, folder: Path, settings: Mapping[str, Any], text: OmicText, n_classes: int, *,
-        mark: str = "", base: str | Path | None = None, allow_download: bool = False,
-    ) -> PretrainedLM:  # fmt: skip
+        cls,
+        folder: Path,
+        settings: Mapping[str, Any],
+        text: OmicText,
+        n_classes: int,
+        *,
+        mark: str = "",
+        base: str | Path | None = None,
+        allow_download: bool = False,
+    ) -> PretrainedLM:
         """Read what `save` wrote; with `lora` the base model is loaded from where it was.
 
         Raises
@@ -527,3 +581,26 @@ def arguments(given: Mapping[str, Any] | str | Path | None) -> dict[str, Any]:
             raise ValueError(msg)
         return told
     return dict(given)
+
+
+def _held_out(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A tenth of each class for validation: bool (n,)."""
+    out = np.zeros(len(codes), dtype=bool)
+    for c in np.unique(codes):
+        rows = np.flatnonzero(codes == c)
+        n = min(round(VALIDATION * len(rows)) or 1, len(rows) - 1)
+        out[rng.permutation(rows)[:n]] = True
+    return out
+
+
+def _mixed(
+    z: np.ndarray, present: np.ndarray, codes: np.ndarray, use: np.ndarray, rng: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """As many mixtures of two rows of a class as there are training rows; their first rows."""
+    first = rng.permutation(np.flatnonzero(use))
+    second = np.empty_like(first)
+    for k, i in enumerate(first):
+        alike = use & (codes == codes[i]) & (present == present[i]).all(axis=1)
+        second[k] = rng.choice(np.flatnonzero(alike))
+    w = rng.random((len(first), 1)).astype(np.float32)
+    return w * z[first] + (1 - w) * z[second], first

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Most genes in a text by default.
 N_TOP = 400
+#: Longest text in tokens, of the tiny backbone and where a pretrained one does not say.
+CONTEXT = 4096
 SCALES = ("auto", "rank", "log", "values")
 #: From so many genes on a rank within the sample says more than the value (``scale="auto"``).
 _MANY_GENES = 1000

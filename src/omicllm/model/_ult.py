@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from omicllm.codec.lookup_table import LookupTable
-from omicllm.model._base import OmicModel
-from omicllm.model._profile_setup import ProfileSetup
+from omicllm.model._base import OmicModel, register_profiles
 from omicllm.model._saved import restoring
 from omicllm.model._ult_codec import ProfileCodec
 from omicllm.model._ult_sources import sources
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
-class ULT(ProfileSetup, OmicModel):
+class ULT(OmicModel):
     """Profiles as strings: one character per gene, from a frequency-ranked lookup table.
 
     Values are companded to integer levels, levels are counted and ranked, and each gets a
@@ -145,7 +144,7 @@ class ULT(ProfileSetup, OmicModel):
         """
         arguments = cls._get_setup_method_args(layer=layer, cls=cls)
         sources(adata, layer=layer)
-        cls._register(adata, layer, arguments, **kwargs)
+        register_profiles(cls, adata, layer, arguments, **kwargs)
 
     @classmethod
     def setup_mudata(
@@ -174,7 +173,7 @@ class ULT(ProfileSetup, OmicModel):
         own = {m: by_name.get(m) if by_name else layer for m in chosen}
         sources(mdata, layer=own, modalities=chosen)
         arguments = cls._get_setup_method_args(modalities=chosen, layer=own, cls=cls)
-        cls._register(mdata, own, arguments, **kwargs)
+        register_profiles(cls, mdata, own, arguments, **kwargs)
 
     def _sources(self, adata: Any) -> Any:
         setup = self.registry_["setup_args"]

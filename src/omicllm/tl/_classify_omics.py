@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from copy import copy as copy_of
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from omicllm._core import checks, docs, inputs, results
 from omicllm._core import rng as rngs
+from omicllm._core.class_labels import class_codes, label_column
 from omicllm._core.log import logger
 from omicllm.sampling.samplers import SAMPLERS
 from omicllm.stats.classifiers import BASELINES, baseline_probabilities, folds
@@ -26,9 +27,23 @@ if TYPE_CHECKING:
 
 #: Arguments that a trained model has settled.
 _OF_TRAINING = (
-    "n_top", "scale", "backbone", "preset", "lora", "augment", "n_new", "n_folds", "baselines",
-    "max_epochs", "batch_size", "lr", "training_args", "model_args", "devices", "rng",
-)  # fmt: skip
+    "n_top",
+    "scale",
+    "backbone",
+    "preset",
+    "lora",
+    "augment",
+    "n_new",
+    "n_folds",
+    "baselines",
+    "max_epochs",
+    "batch_size",
+    "lr",
+    "training_args",
+    "model_args",
+    "devices",
+    "rng",
+)
 
 
 @docs.fill()
@@ -155,104 +170,203 @@ def classify_omics(
     if model is not None:
         checks.no_effect(classify_omics, locals(), _OF_TRAINING, because=checks.WITH_MODEL)
     data, joint = _data(adata, mod, modalities)
-    checks.one_of("augment", augment, ("mix", *SAMPLERS, None))
-    checks.whole_number("n_folds", n_folds, at_least=0)
-    if n_folds == 1:
-        msg = "n_folds must be 0 (no scores) or at least 2."
-        raise ValueError(msg)
-    for name, value in (("n_top", n_top), ("max_epochs", max_epochs), ("batch_size", batch_size)):
-        if value is not None:
-            checks.whole_number(name, value)
-    if augment in SAMPLERS and joint:
-        msg = f"augment={augment!r} draws rows of one AnnData: use augment='mix', or mod=."
-        raise ValueError(msg)
+    _check(augment, n_folds, joint=joint, n_top=n_top, max_epochs=max_epochs, batch_size=batch_size)
     if augment not in SAMPLERS:
         why = "unless augment= names a sampler of ol.pp.augment"
         checks.no_effect(classify_omics, locals(), ("n_new",), because=why)
     if not joint:
         inputs.stored(data, cast("str | None", layer))
     from omicllm.model import OmicLM
-    from omicllm.model._omic_lm_text import by_modality
 
     column = _labels(adata, data, labels_key)
-    codes, names = report.class_codes(column, labels_key)
+    codes, names = class_codes(column, labels_key)
     train, test = _parts(data, codes, split_key)
-    seed = rngs.seed_of(rng)
-    setup: dict[str, Any] = {"labels_key": labels_key, "layer": layer}
-    if joint:
-        chosen = list(data.mod) if modalities is None else list(modalities)
-        setup |= {"modalities": chosen, "layer": by_modality(layer, chosen)}
-    settings = {
-        "n_top": n_top, "scale": scale, "backbone": backbone, "preset": preset, "lora": lora,
-        **(model_args or {}),
-    }  # fmt: skip
-    run = {
-        "max_epochs": max_epochs, "batch_size": batch_size, "lr": lr,
-        "training_args": training_args, "accelerator": accelerator, "devices": devices,
-        "show_progress": show_progress,
-    }  # fmt: skip
-
-    def fitted(rows: np.ndarray) -> OmicLM:
-        return _fitted(
-            data, column, rows, setup=setup, settings=settings, run=run, augment=augment,
-            n_new=n_new, seed=seed,
-        )  # fmt: skip
-
-    folder, scored = None, None
-    if model is not None:
-        if isinstance(model, OmicLM):
-            trained = model
-        else:
-            folder, trained = str(model), OmicLM.load(model, accelerator=accelerator)
-        _check_model(trained, joint=joint)
-        trained = _reading(trained, setup, layer=layer, modalities=modalities)
-        trained_on = np.empty(0, dtype=np.int64)
+    given = {"n_top": n_top, "scale": scale, "backbone": backbone, "preset": preset, "lora": lora}
+    run = {"max_epochs": max_epochs, "batch_size": batch_size, "lr": lr}
+    more = {"training_args": training_args, "accelerator": accelerator, "devices": devices}
+    task = _Task(
+        data,
+        column,
+        codes,
+        names,
+        setup=_setup(data, labels_key, layer, modalities, joint=joint),
+        settings={k: v for k, v in (given | dict(model_args or {})).items() if v is not None},
+        run={**run, **more, "show_progress": show_progress},
+        augment=augment,
+        n_new=n_new,
+        seed=rngs.seed_of(rng),
+        baselines=baselines,
+    )
+    if model is None:
+        trained = task.fitted(train)
     else:
-        trained, trained_on = fitted(train), train
-    if len(test):
-        how = f"{len(test)} test rows"
-        scored = report.score(
-            [_judged(trained, data, column, trained_on, test, names, seed, baselines=baselines)],
-            names,
+        trained = (
+            model if isinstance(model, OmicLM) else OmicLM.load(model, accelerator=accelerator)
         )
-    elif model is None and n_folds:
-        real = train[report.real(data)[train]]
-        fold = folds(codes[real], min(n_folds, len(real)), np.random.default_rng(seed))
+        _check_model(trained, joint=joint)
+        changed = {"layer": layer, "modalities": modalities}
+        trained = trained.reading(**{k: task.setup[k] for k, v in changed.items() if v is not None})
+    if len(test):
+        trained_on = train if model is None else np.empty(0, dtype=np.int64)
+        scored = task.tested(trained, trained_on, test)
+    else:
+        scored = task.cross_validated(train, n_folds) if model is None and n_folds else {}
+    values = _values(trained, data)
+    saved = results.saved(trained, save)
+    given_folder = None if model is None or isinstance(model, OmicLM) else str(model)
+    extra: dict[str, Any] = {
+        "classes": list(trained.classes_),
+        "genes": list(trained.genes),
+        "model_dir": saved.path or given_folder,
+        "history": {k: np.asarray(v, float).ravel() for k, v in (trained.history_ or {}).items()},
+        **scored,
+    }
+    used = trained.registry_["setup_args"]
+    params = {
+        "labels_key": labels_key,
+        "layer": used.get("layer"),
+        "modalities": used.get("modalities"),
+        "split_key": split_key,
+        **{k: trained.params_[k] for k in ("scale", "backbone")},
+        "n_top": len(trained.genes),
+        "lora": bool(trained.params_["lora"]),
+    }
+    if model is None:
+        params |= {"preset": preset, "augment": augment, "n_new": n_new, "n_folds": n_folds}
+        params |= {**run, "rng": rngs.recorded(rng)}
+    out = results.Result("tl.classify_omics", values, params, extra, key_added)
+    return results.write(adata, out, mod=mod, copy=copy, saved=saved)
+
+
+@dataclass
+class _Task:
+    """Labelled profiles, and how models are trained and judged on them."""
+
+    data: Any
+    column: Any
+    codes: np.ndarray
+    names: list[str]
+    _: KW_ONLY
+    setup: dict[str, Any]
+    settings: dict[str, Any]
+    run: dict[str, Any]
+    augment: str | None
+    n_new: int | None
+    seed: int
+    baselines: bool
+
+    def fitted(self, rows: np.ndarray) -> OmicLM:
+        """Train a model on some rows, and on what a sampler draws from them."""
+        from omicllm.model import OmicLM
+
+        if self.augment not in SAMPLERS:
+            model = OmicLM.over(self.data, self.column, self.setup, seed=self.seed, **self.settings)
+            mix = "mix" if self.augment == "mix" else None
+            model.train(rows=rows, augment=mix, rng=self.seed, **self.run)
+            return model
+        cohort = self.with_drawn(rows, str(self.augment))
+        setup = {**self.setup, "layer": None}
+        column = cohort.obs[setup["labels_key"]]
+        model = OmicLM.over(cohort, column, setup, seed=self.seed, **self.settings)
+        model.train(augment=None, rng=self.seed, **self.run)
+        return model.reading(layer=self.setup["layer"])
+
+    def with_drawn(self, rows: np.ndarray, method: str) -> AnnData:
+        """The training rows and synthetic ones, as a new object."""
+        import anndata
+        import pandas as pd
+
+        from omicllm.pp._augment import augment
+        from omicllm.pp._cohort import rows_of
+
+        data, key = self.data, self.setup["labels_key"]
+        obs = pd.DataFrame(index=pd.Index(np.asarray(data.obs_names)[rows].astype(str)))
+        obs[key] = [str(v) for v in np.asarray(self.column, dtype=object)[rows]]
+        if "synthetic" in data.obs:
+            obs["synthetic"] = np.asarray(data.obs["synthetic"]).astype(str)[rows] == "True"
+        X = rows_of(inputs.matrix(data, self.setup["layer"]), rows)
+        lent = anndata.AnnData(X, obs=obs, var=pd.DataFrame(index=data.var_names.astype(str)))
+        amount: dict[str, Any] = {"n_new": self.n_new}
+        if self.n_new is None:
+            amount = {"class_size": 2 * int(obs[key].value_counts().max())}
+        return augment(
+            lent,
+            labels_key=key,
+            method=method,
+            allow_unsplit=True,
+            n_jobs=1,
+            rng=self.seed,
+            **amount,
+        )
+
+    def judged(self, model: OmicLM, rows: np.ndarray, held: np.ndarray) -> report.Judged:
+        """Probabilities of held-out rows by the model and by the baselines on its genes."""
+        names = self.names
+        place = [names.index(c) if c in names else -1 for c in model.classes_]
+        z, present = model.standardized(self.data)
+        logits = model.logits(model.codec.ranks(z[held]), present[held])
+        out = {"omiclm": report.placed(report.softmax(logits), place, len(names))}
+        if self.baselines and len(rows):
+            codes, _ = class_codes(self.column, model.registry_["setup_args"]["labels_key"])
+            for name in BASELINES:
+                out[name] = baseline_probabilities(
+                    name, z[rows], codes[rows], z[held], len(names), seed=self.seed
+                )
+        return report.Judged(self.codes[held], out)
+
+    def tested(self, model: OmicLM, rows: np.ndarray, test: np.ndarray) -> dict[str, Any]:
+        """Tables of scores on test rows, and the report."""
+        scored = report.score([self.judged(model, rows, test)], self.names)
+        return self.reported(scored, f"{len(test)} test rows")
+
+    def cross_validated(self, train: np.ndarray, n_folds: int) -> dict[str, Any]:
+        """Tables of scores over folds of the training rows, and the report."""
+        real = train[report.real(self.data)[train]]
+        generator = np.random.default_rng(self.seed)
+        fold = folds(self.codes[real], min(n_folds, len(real)), generator)
         parts = []
         for k in np.unique(fold):
             rows, held = real[fold != k], real[fold == k]
-            if len(np.unique(codes[rows])) < 2:
-                continue
-            parts.append(
-                _judged(fitted(rows), data, column, rows, held, names, seed, baselines=baselines)
-            )
+            if len(np.unique(self.codes[rows])) >= 2:
+                parts.append(self.judged(self.fitted(rows), rows, held))
+        if not parts:
+            return {}
         how = f"{len(parts)}-fold cross-validation, {len(real)} rows"
-        scored = report.score(parts, names) if parts else None
-    values = _values(trained, data)
-    saved = results.saved(trained, save)
-    folder = saved.path or folder
-    extra: dict[str, Any] = {
-        "classes": list(trained.classes_), "genes": list(trained.genes), "model_dir": folder,
-        "history": {k: np.asarray(v, float).ravel() for k, v in (trained.history_ or {}).items()},
-    }  # fmt: skip
-    if scored is not None:
-        lacking = report.classes_not_held_out(scored["confusion"], names)
-        extra |= scored | {"report": report.text(scored["scores"], how) + lacking}
-        logger.log(logging.WARNING if lacking else logging.INFO, "%s", extra["report"])
-    used = trained.registry_["setup_args"]
-    params = {
-        "labels_key": labels_key, "layer": used.get("layer"), "modalities": used.get("modalities"),
-        "split_key": split_key, **{k: trained.params_[k] for k in ("scale", "backbone")},
-        "n_top": len(trained.genes), "lora": bool(trained.params_["lora"]),
-    }  # fmt: skip
-    if model is None:
-        params |= {
-            "preset": preset, "augment": augment, "n_new": n_new, "n_folds": n_folds,
-            "max_epochs": max_epochs, "batch_size": batch_size, "lr": lr,
-            "rng": rngs.recorded(rng),
-        }  # fmt: skip
-    out = results.Result("tl.classify_omics", values, params, extra, key_added)
-    return results.write(adata, out, mod=mod, copy=copy, saved=saved)
+        return self.reported(report.score(parts, self.names), how)
+
+    def reported(self, scored: dict[str, Any], how: str) -> dict[str, Any]:
+        """The tables with a report in words, which is logged."""
+        lacking = report.classes_not_held_out(scored["confusion"], self.names)
+        words = report.text(scored["scores"], how) + lacking
+        logger.log(logging.WARNING if lacking else logging.INFO, "%s", words)
+        return scored | {"report": words}
+
+
+def _check(augment: str | None, n_folds: int, *, joint: bool, **whole: int | None) -> None:
+    """Raise for arguments out of range, before anything is read."""
+    checks.one_of("augment", augment, ("mix", *SAMPLERS, None))
+    checks.whole_number("n_folds", n_folds, at_least=0)
+    if n_folds == 1:
+        msg = "n_folds must be 0 (no scores) or at least 2."
+        raise ValueError(msg)
+    for name, value in whole.items():
+        if value is not None:
+            checks.whole_number(name, value)
+    if augment in SAMPLERS and joint:
+        msg = f"augment={augment!r} draws rows of one AnnData: use augment='mix', or mod=."
+        raise ValueError(msg)
+
+
+def _setup(
+    data: Any, labels_key: str, layer: Any, modalities: Sequence[str] | None, *, joint: bool
+) -> dict[str, Any]:
+    """Arguments of the model's set-up."""
+    from omicllm.model._omic_lm_text import by_modality
+
+    if not joint:
+        return {"labels_key": labels_key, "layer": layer}
+    chosen = list(data.mod) if modalities is None else list(modalities)
+    return {"labels_key": labels_key, "modalities": chosen, "layer": by_modality(layer, chosen)}
 
 
 def _data(adata: Any, mod: str | None, modalities: Sequence[str] | None) -> tuple[Any, bool]:
@@ -267,8 +381,6 @@ def _data(adata: Any, mod: str | None, modalities: Sequence[str] | None) -> tupl
 
 def _labels(adata: Any, data: Any, key: str) -> Any:
     """The column of labels: of the object itself, else of the MuData around it."""
-    from omicllm.model._omic_lm_parts import label_column
-
     if key not in data.obs and adata is not data and key in adata.obs:
         return adata.obs[key].reindex(data.obs_names)
     return label_column(data, key)
@@ -290,84 +402,10 @@ def _parts(data: Any, codes: np.ndarray, split_key: str) -> tuple[np.ndarray, np
     return train, np.flatnonzero(labelled & (split == "test") & report.real(data))
 
 
-def _fitted(
-    data: Any, column: Any, rows: np.ndarray, *, setup: dict[str, Any], settings: dict[str, Any],
-    run: dict[str, Any], augment: str | None, n_new: int | None, seed: int,
-) -> OmicLM:  # fmt: skip
-    """Train a model on some rows, and on what a sampler draws from them."""
-    from omicllm.model import OmicLM
-
-    settings = {k: v for k, v in settings.items() if v is not None}
-    mix = "mix" if augment == "mix" else None
-    if augment not in SAMPLERS:
-        model = OmicLM.over(data, column, setup, seed=seed, **settings)
-        model.train(rows=rows, augment=mix, rng=seed, **run)
-        return model
-    cohort = _with_drawn(data, column, rows, setup, str(augment), n_new, seed)
-    key = setup["labels_key"]
-    model = OmicLM.over(cohort, cohort.obs[key], {**setup, "layer": None}, seed=seed, **settings)
-    model.train(augment=None, rng=seed, **run)
-    model.registry_["setup_args"]["layer"] = setup["layer"]
-    return model
-
-
-def _with_drawn(
-    data: Any, column: Any, rows: np.ndarray, setup: dict[str, Any], method: str,
-    n_new: int | None, seed: int,
-) -> AnnData:  # fmt: skip
-    """The training rows and synthetic ones, as a new object."""
-    import anndata
-    import pandas as pd
-
-    from omicllm.pp._augment import augment
-    from omicllm.pp._cohort import rows_of
-
-    key = setup["labels_key"]
-    obs = pd.DataFrame(index=pd.Index(np.asarray(data.obs_names)[rows].astype(str)))
-    obs[key] = [str(v) for v in np.asarray(column, dtype=object)[rows]]
-    if "synthetic" in data.obs:
-        obs["synthetic"] = np.asarray(data.obs["synthetic"]).astype(str)[rows] == "True"
-    X = rows_of(inputs.matrix(data, setup["layer"]), rows)
-    lent = anndata.AnnData(X, obs=obs, var=pd.DataFrame(index=data.var_names.astype(str)))
-    size = 2 * int(obs[key].value_counts().max())
-    amount: dict[str, Any] = {"class_size": size} if n_new is None else {"n_new": n_new}
-    return augment(
-        lent, labels_key=key, method=method, allow_unsplit=True, n_jobs=1, rng=seed, **amount
-    )
-
-
 def _check_model(model: OmicLM, *, joint: bool) -> None:
     if joint != bool(model.registry_["setup_args"].get("modalities")):
         msg = "The model and the object differ: one is of a MuData, the other of an AnnData."
         raise ValueError(msg)
-
-
-def _reading(model: OmicLM, setup: Mapping[str, Any], **given: Any) -> OmicLM:
-    """The model, reading the layer and modalities of this call where they were given."""
-    view = copy_of(model)
-    changed = {k: setup[k] for k, value in given.items() if value is not None}
-    view.registry_ = {**model.registry_, "setup_args": {**model.registry_["setup_args"], **changed}}
-    return view
-
-
-def _judged(
-    model: OmicLM, data: Any, column: Any, rows: np.ndarray, held: np.ndarray, names: list[str],
-    seed: int, *, baselines: bool,
-) -> report.Judged:  # fmt: skip
-    """Probabilities of held-out rows by the model and by the baselines on its genes."""
-    place = [names.index(c) if c in names else -1 for c in model.classes_]
-    text = model._ready()
-    z, present = model._standardised(data)
-    P = report.placed(report.softmax(model._logits(text.ranks(z[held]), present[held])), place,
-                      len(names))  # fmt: skip
-    out = {"omiclm": P}
-    codes, _ = report.class_codes(column, model.registry_["setup_args"]["labels_key"])
-    if baselines and len(rows):
-        for name in BASELINES:
-            out[name] = baseline_probabilities(
-                name, z[rows], codes[rows], z[held], len(names), seed=seed
-            )
-    return report.Judged(codes[held], out)
 
 
 def _values(model: OmicLM, data: Any) -> dict[str, Any]:

@@ -24,13 +24,6 @@ class Judged:
     probabilities: dict[str, np.ndarray]
 
 
-def class_codes(column: Any, key: str) -> tuple[np.ndarray, list[str]]:
-    """Class of each row (-1 without a label), and class names."""
-    from omicllm.model._omic_lm_parts import class_codes as codes
-
-    return codes(column, key)
-
-
 def real(data: Any) -> np.ndarray:
     """Rows that no sampler drew: bool (n_obs,)."""
     if "synthetic" not in data.obs:

@@ -108,8 +108,8 @@ def explain_omics(
     folder = None if isinstance(model, OmicLM) else str(model)
     trained: OmicLM = model if isinstance(model, OmicLM) else OmicLM.load(model)
     _check_model(trained, joint=joint)
-    text = trained._ready()
-    z, present = trained._standardised(data)
+    text = trained.codec
+    z, present = trained.standardized(data)
     ranks = text.ranks(z)
     guess = trained.predict(data)
     rows = _drawn(guess, n_obs, generator, rngs.name_order(data.obs_names))
@@ -119,9 +119,11 @@ def explain_omics(
     score = np.sqrt((change**2).mean(axis=(0, 2)))
     values = {"var:{root}_score": _per_gene(data, trained, score, joint=joint)}
     params = {
-        "n_obs": n_obs, "key": key if given is None else None, "model": folder,
+        "n_obs": n_obs,
+        "key": key if given is None else None,
+        "model": folder,
         "rng": rngs.recorded(rng),
-    }  # fmt: skip
+    }
     extra = {
         "table": _table(trained, change, guess, classes),
         "n_explained": len(rows),
@@ -149,12 +151,12 @@ def _occluded(
     model: OmicLM, ranks: np.ndarray, present: np.ndarray, *, show_progress: bool | None
 ) -> np.ndarray:
     """Change of the centred logits by each gene, (n, n_genes, n_classes)."""
-    text = model._ready()
+    text = model.codec
     neutral = int(text.ranks(np.zeros((1, 1)))[0, 0])
     n, n_genes = ranks.shape
 
     def logits(ranks: np.ndarray, present: np.ndarray) -> np.ndarray:
-        value = model._logits(ranks, present).mean(axis=0)
+        value = model.logits(ranks, present).mean(axis=0)
         return value - value.mean(axis=1, keepdims=True)
 
     whole = logits(ranks, present)
@@ -172,7 +174,7 @@ def _occluded(
 def _per_gene(data: Any, model: OmicLM, score: np.ndarray, *, joint: bool) -> np.ndarray:
     """Scores in the order of the genes of the object."""
     out = np.zeros(len(data.var_names), dtype=np.float32)
-    text = model._ready()
+    text = model.codec
     start = 0
     for i, segment in enumerate(text.segments):
         own = score[text.segment_of == i]
@@ -191,7 +193,7 @@ def _table(model: OmicLM, change: np.ndarray, guess: np.ndarray, classes: list[s
     """Attribution of every gene to every class that was predicted."""
     import pandas as pd
 
-    text = model._ready()
+    text = model.codec
     modality = np.array([s.name for s in text.segments], dtype=object)[text.segment_of]
     parts = []
     for c, name in enumerate(classes):
@@ -201,11 +203,13 @@ def _table(model: OmicLM, change: np.ndarray, guess: np.ndarray, classes: list[s
             parts.append(
                 pd.DataFrame(
                     {
-                        "gene": text.gene_names.astype(str), "modality": modality.astype(str),
-                        "class": name, "attribution": value.astype(np.float32),
+                        "gene": text.gene_names.astype(str),
+                        "modality": modality.astype(str),
+                        "class": name,
+                        "attribution": value.astype(np.float32),
                     }
                 )
-            )  # fmt: skip
+            )
     table = pd.concat(parts, ignore_index=True)
     order = np.argsort(-table["attribution"].abs().to_numpy(), kind="stable")
     return table.iloc[order].reset_index(drop=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,14 +27,32 @@ if TYPE_CHECKING:
     from omicllm.genome.fasta import Genome
 
 STRATEGIES = (
-    "baseline", "single_counts", "single_z", "pair_regression", "pair_counts",
-    "pair_classification", "pair_regression_tracks", "pair_classification_tracks",
+    "baseline",
+    "single_counts",
+    "single_z",
+    "pair_regression",
+    "pair_counts",
+    "pair_classification",
+    "pair_regression_tracks",
+    "pair_classification_tracks",
     "pair_regression_mpra",
-)  # fmt: skip
+)
 
 
 #: Arguments that a trained model has settled.
 _OF_TRAINING = ("strategy", "tracks", "mpra", "max_epochs", "model_args", "train_args", "devices")
+#: Arguments that are recorded as they were given.
+_RECORDED = (
+    "layer",
+    "length",
+    "split_key",
+    "window_key",
+    "baseline",
+    "unphased",
+    "haploid",
+    "rna",
+    "geno",
+)
 
 
 @docs.fill(haploid=HAPLOID_DOC)
@@ -165,6 +183,7 @@ def personal_expression(
     The order of observations and of genes matters: pairs of people and batches are drawn in it, so
     that the same object in another order is trained as with another `rng`.
     """
+    given = dict(locals())
     checks.one_of("strategy", strategy, STRATEGIES)
     checks.one_of("haploid", haploid, HAPLOID)
     checks.whole_number("max_epochs", max_epochs)
@@ -186,70 +205,94 @@ def personal_expression(
     inputs.resolve(mdata, geno)
     inputs.stored(people, layer)
     part = parts.by_gene(people, split_key)
-    from omicllm.model._base import shell
-    from omicllm.model._personal_expression import PersonalExpression
+    from omicllm.model import PersonalExpression
 
     trained = model
     if path:
         trained = PersonalExpression.load(model, trunk=trunk, accelerator=accelerator)
     start = trunk_of(trunk if trained is None else trained, allow_download=allow_download)
     people, store, names = personal_haplotypes(
-        mdata, start, genome=genome, genes=genes, length=length, rna=rna, geno=geno,
-        window_key=window_key, unphased=unphased, haploid=haploid,
-    )  # fmt: skip
+        mdata,
+        start,
+        genome=genome,
+        genes=genes,
+        length=length,
+        rna=rna,
+        geno=geno,
+        window_key=window_key,
+        unphased=unphased,
+        haploid=haploid,
+    )
     options: dict[str, Any] = {"batch_size": batch_size, "accelerator": accelerator}
-    history: dict[str, Any] = {}
+    options["show_progress"] = show_progress
     if trained is None:
-        with shell(PersonalExpression, _lent(people, layer, part)) as lent:
-            PersonalExpression.setup_anndata(lent, split_key="split")
-            trained = PersonalExpression(
-                lent, store, trunk=start, strategy=strategy, tracks=tracks, mpra=mpra,
-                **{"seed": rngs.seed_of(rng), **(model_args or {})},
-            )  # fmt: skip
-            if strategy != "baseline":
-                trained.train(
-                    max_epochs, rng=rng, accelerator=accelerator, devices=devices,
-                    show_progress=show_progress, **(train_args or {}),
-                )  # fmt: skip
-                history = {
-                    k: np.asarray(v, float).ravel() for k, v in (trained.history_ or {}).items()
-                }
-            predicted = trained.predict(**options, show_progress=show_progress)
-            saved = results.saved(trained, save)
+        others = {"tracks": tracks, "mpra": mpra, "seed": rngs.seed_of(rng)}
+        settings = {"trunk": start, "strategy": strategy, **others, **(model_args or {})}
+        run = {"rng": rng, "accelerator": accelerator, "devices": devices}
+        run |= {"show_progress": show_progress, **(train_args or {})}
+        lent = _lent(people, layer, part)
+        epochs = None if strategy == "baseline" else max_epochs
+        history, predicted, saved = _learned(lent, store, epochs, settings, run, options, save)
     else:
-        strategy = trained.strategy
-        predicted = trained.predict(store, **options, show_progress=show_progress)
+        strategy, history = trained.strategy, {}
+        predicted = trained.predict(store, **options)
         saved = results.saved(trained, save)
-    at = people.var_names.get_indexer(names)
+    columns = people.var_names.get_indexer(names)
     P = np.full(people.shape, np.nan, dtype=np.float32)
-    P[:, at] = predicted[names].to_numpy()
-    linear = None if baseline is None else _linear(
-        mdata, baseline, at, layer, split_key, window_key, rna, geno, part,
-        haploid=haploid, show_progress=show_progress, rng=rng,
-    )  # fmt: skip
-    pearson, summary = _scores(people, layer, part, strategy, P, baseline, linear, at)
+    P[:, columns] = predicted[names].to_numpy()
+    linear = None
+    if baseline is not None:
+        keys = {"layer": layer, "split_key": split_key, "window_key": window_key}
+        how = {"haploid": haploid, "show_progress": show_progress, "rng": rngs.seed_of(rng)}
+        linear = _linear(mdata, rna, geno, columns, part, model=baseline, **keys, **how)
+    pearson, summary = _scores(people, layer, part, strategy, P, baseline, linear, columns)
     values: dict[str, Any] = {f"layers:{{root}}_{strategy}": P}
     values[f"var:{{root}}_{strategy}_pearson"] = pearson[0]
     if linear is not None:
         values[f"var:{{root}}_{strategy}_baseline"] = pearson[1]
-    params = {
-        "strategy": strategy, "trunk": start.name, "layer": layer, "length": length,
-        "split_key": split_key, "window_key": window_key, "baseline": baseline,
-        "unphased": unphased, "haploid": haploid, "genome": str(getattr(genome, "path", genome)),
-        "rna": rna, "geno": geno, "rng": rngs.recorded(rng),
-    }  # fmt: skip
+    params: dict[str, Any] = {name: given[name] for name in _RECORDED}
+    params |= {"strategy": strategy, "trunk": start.name, "rng": rngs.recorded(rng)}
+    params["genome"] = str(getattr(genome, "path", genome))
     if model is None:
-        params |= {
-            "max_epochs": None if strategy == "baseline" else max_epochs,
-            "model_args": model_args, "train_args": train_args,
-            "tracks": _shapes(tracks), "mpra": _shapes(mpra),
-        }  # fmt: skip
-    arrays = {
-        "summary": summary, "history": history or None, "genes": names,
-        "model_dir": saved.path or (str(model) if path else None),
-    }  # fmt: skip
+        params["max_epochs"] = None if strategy == "baseline" else max_epochs
+        params |= {"model_args": model_args, "train_args": train_args}
+        params |= {"tracks": _shapes(tracks), "mpra": _shapes(mpra)}
+    arrays = {"summary": summary, "history": history or None, "genes": names}
+    arrays["model_dir"] = saved.path or (str(model) if path else None)
     result = results.Result("tl.personal_expression", values, params, arrays, key_added)
     return results.write(mdata, result, mod=rna, copy=copy, saved=saved)
+
+
+class _Learned(NamedTuple):
+    """What training leaves: curves, predictions of everybody, and where the model lies."""
+
+    history: dict[str, np.ndarray]
+    predicted: pd.DataFrame
+    saved: results.Saved
+
+
+def _learned(
+    lent: AnnData,
+    haplotypes: Any,
+    max_epochs: int | None,
+    settings: Mapping[str, Any],
+    run: Mapping[str, Any],
+    options: Mapping[str, Any],
+    save: str | Path | None,
+) -> _Learned:
+    """Train a model on a throw-away object (not at all without epochs), and apply it."""
+    from omicllm.model import PersonalExpression
+    from omicllm.model._base import shell
+
+    history = {}
+    with shell(PersonalExpression, lent):
+        PersonalExpression.setup_anndata(lent, split_key="split")
+        model = PersonalExpression(lent, haplotypes, **settings)
+        if max_epochs is not None:
+            model.train(max_epochs, **run)
+            curves = (model.history_ or {}).items()
+            history = {k: np.asarray(v, float).ravel() for k, v in curves}
+        return _Learned(history, model.predict(**options), results.saved(model, save))
 
 
 def _shapes(data: Any) -> Any:
@@ -272,10 +315,15 @@ def _lent(people: AnnData, layer: str | None, part: np.ndarray) -> AnnData:
 
 
 def _linear(
-    mdata: MuData, model: str, at: np.ndarray, layer: str | None, split_key: str, window_key: str,
-    rna: str, geno: str, part: np.ndarray, *, haploid: Literal["double", "single"],
-    show_progress: bool | None, rng: Any,
-) -> np.ndarray:  # fmt: skip
+    mdata: MuData,
+    rna: str,
+    geno: str,
+    columns: np.ndarray,
+    part: np.ndarray,
+    *,
+    model: str,
+    **arguments: Any,
+) -> np.ndarray:
     """Predictions of the linear model for modelled genes with enough training people."""
     from types import SimpleNamespace
 
@@ -286,7 +334,7 @@ def _linear(
 
     people = mdata.mod[rna]
     out = np.full(people.shape, np.nan, dtype=np.float32)
-    enough = at[(part[:, at] == parts.TRAIN).sum(axis=0) >= _FEWEST]
+    enough = columns[(part[:, columns] == parts.TRAIN).sum(axis=0) >= _FEWEST]
     if not len(enough):
         logger.warning("no gene has %d training people: there is no linear model", _FEWEST)
         return out
@@ -295,19 +343,21 @@ def _linear(
     variants = anndata.AnnData(source.X, obs=source.obs, var=source.var, layers=layers)
     # What `twas` needs of a MuData; nothing reaches the user's object.
     both: Any = SimpleNamespace(mod={rna: people[:, enough].copy(), geno: variants})
-    twas(
-        both, model=model, layer=layer, split_key=split_key, window_key=window_key, rna=rna,
-        geno=geno, haploid=haploid, rng=rngs.seed_of(rng),
-        show_progress=show_progress, key_added="linear",
-    )  # fmt: skip
+    twas(both, model=model, rna=rna, geno=geno, key_added="linear", **arguments)
     out[:, enough] = both.mod[rna].layers[f"linear_{model}"]
     return out
 
 
 def _scores(
-    people: AnnData, layer: str | None, part: np.ndarray, strategy: str, P: np.ndarray,
-    baseline: str | None, linear: np.ndarray | None, at: np.ndarray,
-) -> tuple[list[np.ndarray], pd.DataFrame]:  # fmt: skip
+    people: AnnData,
+    layer: str | None,
+    part: np.ndarray,
+    strategy: str,
+    P: np.ndarray,
+    baseline: str | None,
+    linear: np.ndarray | None,
+    columns: np.ndarray,
+) -> tuple[list[np.ndarray], pd.DataFrame]:
     """Correlations over test people of network and linear model, and their means."""
     truth = inputs.dense_rows(people, layer)
     pearson, rows = [], []
@@ -316,7 +366,7 @@ def _scores(
         if predicted is None:
             continue
         r = np.full(people.n_vars, np.nan, dtype=np.float32)
-        for g in at:
+        for g in columns:
             test = part[:, g] == parts.TEST
             if not test.any():
                 continue
@@ -325,8 +375,8 @@ def _scores(
             of = "seen" if (part[:, g] == parts.TRAIN).any() else "unseen"
             rows.append((name, genes[g], of, n, a, b))
         pearson.append(r)
-    columns = ["prediction", "gene", "gene_class", "n", "pearson", "spearman"]
-    summary = summarised(pd.DataFrame(rows, columns=columns))
+    header = ["prediction", "gene", "gene_class", "n", "pearson", "spearman"]
+    summary = summarised(pd.DataFrame(rows, columns=header))
     for line in summary.itertuples():
         logger.info("%s, %s: mean r %.3f", line.prediction, line.gene_class, line.mean_pearson)
     return pearson, summary
