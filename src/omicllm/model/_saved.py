@@ -163,6 +163,9 @@ def restoring(folder: Path) -> Iterator[None]:
         yield
     except ReadableKeyError:
         raise
+    except ValueError as error:  # of the caller's arguments, or of what the file says
+        error.add_note(f"This was raised while {folder} was loaded.")
+        raise
     except (KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         why = f"what it says does not make a model ({type(error).__name__}: {error})"
         raise damaged(folder / DESCRIPTION, why) from error
