@@ -263,7 +263,7 @@ def test_what_lightning_is_told(data, monkeypatch):
         told.update(kwargs)
         raise Stop
 
-    monkeypatch.setattr(_base._Runner, "_trainer_cls", fake, raising=False)
+    monkeypatch.setattr(_base.QuietRunner, "_trainer_cls", fake, raising=False)
     model = made(data)
     with pytest.raises(Stop):
         model.train(

@@ -28,8 +28,8 @@ quiet_import("scvi")
 
 import torch  # noqa: E402
 from scvi.model.base import BaseModelClass  # noqa: E402
-from scvi.train import TrainRunner  # noqa: E402
 
+from omicllm.model._compat import QuietRunner, forget, torch_device  # noqa: E402
 from omicllm.model._saved import (  # noqa: E402
     DESCRIPTION,
     check_fit,
@@ -49,17 +49,6 @@ if TYPE_CHECKING:
 
     import lightning.pytorch as pl
     from anndata import AnnData
-
-
-class _Runner(TrainRunner):
-    """scvi's runner, without the line it prints when training is interrupted."""
-
-    def _run_training_core(self) -> None:
-        self.trainer.fit(self.training_plan, self.data_splitter, ckpt_path=self.ckpt_path)
-        self._update_history()
-        self.model.module.eval()
-        self.model.to_device(self.device)
-        self.model.trainer = self.trainer
 
 
 class OmicModel(BaseModelClass):
@@ -120,7 +109,7 @@ class OmicModel(BaseModelClass):
                 if resume and keep.path.exists():
                     logger.info("going on from %s", keep.path)
                     trainer["ckpt_path"] = str(keep.path)
-            runner = _Runner(
+            runner = QuietRunner(
                 self,
                 training_plan=plan,
                 data_splitter=data,
@@ -260,8 +249,6 @@ class OmicModel(BaseModelClass):
         device: int | str = "auto", **parts: Any,
     ) -> Any:  # fmt: skip
         """Load a saved model; `parts` are arguments of the class that are not saved."""
-        from scvi.model._utils import parse_device_args
-
         folder = Path(dir_path)
         description, arrays = cls._read(folder)
         if adata is not None and adata is not False:
@@ -279,13 +266,7 @@ class OmicModel(BaseModelClass):
         state = {k[7:]: torch.from_numpy(v) for k, v in arrays.items() if k.startswith("module.")}
         check_fit(model.module, state, folder)
         model.module.load_state_dict(state)
-        _, _, target = parse_device_args(
-            accelerator=accelerator,
-            devices=device,
-            return_device="torch",
-            validate_single_device=True,
-        )
-        model.module.to(target)
+        model.module.to(torch_device(accelerator, device))
         model.module.eval()
         model.is_trained_ = description["is_trained"]
         model.history_ = {k: curve(v) for k, v in description["history"].items()}
@@ -429,7 +410,4 @@ def shell(model_cls: type[OmicModel], adata: AnnData) -> Iterator[AnnData]:
     try:
         yield adata
     finally:
-        uuid = adata.uns.get("_scvi_uuid")
-        model_cls._setup_adata_manager_store.pop(uuid, None)
-        for store in model_cls._per_instance_manager_store.values():
-            store.pop(uuid, None)
+        forget(model_cls, adata)

@@ -15,6 +15,7 @@ from omicllm._core.log import logger
 from omicllm.genome.kmers import MAX_K, N_SPECIAL, KmerTokenizer
 from omicllm.genome.masking import mask_tokens, token_ranks
 from omicllm.model._base import OmicModel
+from omicllm.model._compat import setup_arguments
 from omicllm.model._saved import DESCRIPTION, WEIGHTS, description_of
 from omicllm.nn.kmer_bert import KmerBert
 from omicllm.nn.kmer_bert_scores import integrated_gradients, received_attention
@@ -209,9 +210,7 @@ class GeneMaskLM(OmicModel):
                 raise checks.missing(
                     key, "adata.obs", adata.obs, hint=f"Name a column with {name}=."
                 )
-        arguments = cls._get_setup_method_args(
-            sequence_key=sequence_key, labels_key=labels_key, cls=cls
-        )
+        arguments = setup_arguments(cls, sequence_key=sequence_key, labels_key=labels_key)
         manager = AnnDataManager(fields=[], setup_method_args=arguments)
         manager.register_fields(adata, **kwargs)
         cls.register_manager(manager)

@@ -13,6 +13,7 @@ from omicllm._core import checks, inputs, parts
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger, progress
 from omicllm.model._base import OmicModel
+from omicllm.model._compat import setup_arguments
 from omicllm.model._personal_data import PersonalSequences, PersonalTables, check_lengths
 from omicllm.model._personal_joint import JOINT, JointData
 from omicllm.nn.borzoi import Borzoi
@@ -262,7 +263,7 @@ class PersonalExpression(OmicModel):
         kwargs
             Passed to scvi's registry.
         """
-        arguments = cls._get_setup_method_args(layer=layer, split_key=split_key, cls=cls)
+        arguments = setup_arguments(cls, layer=layer, split_key=split_key)
         inputs.stored(adata, layer)
         parts.by_gene(adata, split_key)
         fields = [LayerField("X", layer, is_count_data=False, correct_data_format=False)]

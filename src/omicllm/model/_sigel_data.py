@@ -9,6 +9,7 @@ import numpy as np
 from omicllm._core import checks, inputs
 from omicllm.model import _sigel_parts as parts
 from omicllm.model._base import OmicModel
+from omicllm.model._compat import setup_arguments
 from omicllm.model._sigel_clusters import GeneClusters
 from omicllm.model._sigel_encoders import ENCODERS
 
@@ -94,9 +95,9 @@ class SIGELData(OmicModel):
             Passed to scvi's registry.
         """
         checks.one_of("input", input, ("counts", "values"))
-        arguments = cls._get_setup_method_args(
-            layer=layer, spatial_key=spatial_key, batch_key=batch_key, grid_key=grid_key,
-            input=input, cls=cls,
+        arguments = setup_arguments(
+            cls, layer=layer, spatial_key=spatial_key, batch_key=batch_key, grid_key=grid_key,
+            input=input,
         )  # fmt: skip
         inputs.stored(adata, layer)
         fields: list[Any] = [LayerField("X", layer, is_count_data=False, correct_data_format=False)]

@@ -12,6 +12,7 @@ from omicllm._core import checks, inputs
 from omicllm._core import rng as rngs
 from omicllm._core.gene_pair import gene_pair, read_columns
 from omicllm._core.names import positions
+from omicllm.model._compat import setup_arguments
 from omicllm.model._sigel_imputer_store import ImputerStore
 from omicllm.nn.memory_attention import ImageCritic, MemoryAttention
 from omicllm.stats.agreement import gene_pearson
@@ -157,7 +158,7 @@ class SIGELImputer(ImputerStore):
         kwargs
             Passed to scvi's registry.
         """
-        arguments = cls._get_setup_method_args(layer=layer, cls=cls)
+        arguments = setup_arguments(cls, layer=layer)
         inputs.stored(adata, layer)
         fields = [LayerField("X", layer, is_count_data=False, correct_data_format=False)]
         manager = AnnDataManager(fields=fields, setup_method_args=arguments)

@@ -9,6 +9,7 @@ import numpy as np
 from omicllm._core import checks, inputs
 from omicllm._core.names import positions
 from omicllm.model._base import OmicModel
+from omicllm.model._compat import setup_arguments
 from omicllm.model._spam_data import (
     Tissue,
     held_in,
@@ -121,9 +122,9 @@ class SPAMStore(OmicModel):
         ValueError
             Features that are not finite numbers.
         """
-        arguments = cls._get_setup_method_args(
-            use_rep=use_rep, layer=layer, section_key=section_key, patient_key=patient_key,
-            spatial_key=spatial_key, rna=None, image=None, cls=cls,
+        arguments = setup_arguments(
+            cls, use_rep=use_rep, layer=layer, section_key=section_key, patient_key=patient_key,
+            spatial_key=spatial_key, rna=None, image=None,
         )  # fmt: skip
         for argument, key in (("section_key", section_key), ("patient_key", patient_key)):
             if key is not None:
@@ -168,9 +169,9 @@ class SPAMStore(OmicModel):
         kwargs
             Passed to scvi's registry.
         """
-        arguments = cls._get_setup_method_args(
-            use_rep=use_rep, layer=layer, section_key=section_key, patient_key=patient_key,
-            spatial_key=spatial_key, rna=rna, image=image, cls=cls,
+        arguments = setup_arguments(
+            cls, use_rep=use_rep, layer=layer, section_key=section_key, patient_key=patient_key,
+            spatial_key=spatial_key, rna=rna, image=image,
         )  # fmt: skip
         joined(mdata, rna=rna, image=image, use_rep=use_rep, layer=layer)
         fields = [
