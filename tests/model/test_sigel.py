@@ -11,7 +11,7 @@ from scipy import sparse
 
 import omicllm as ol
 from omicllm.model import SIGEL
-from omicllm.model import _sigel_parts as parts
+from omicllm.model import _sigel as parts
 
 
 def trained(adata, *args, setup=None, train=None, **kwargs):

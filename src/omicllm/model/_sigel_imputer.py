@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from omicllm._core import checks, inputs
 from omicllm._core import rng as rngs
 from omicllm._core.gene_pair import gene_pair, read_columns
 from omicllm._core.names import positions
+from omicllm.model._base import OmicModel
 from omicllm.model._compat import setup_arguments
-from omicllm.model._sigel_imputer_store import ImputerStore
 from omicllm.nn.memory_attention import ImageCritic, MemoryAttention
 from omicllm.stats.agreement import gene_pearson
 from omicllm.stats.cell_predictors import standardised
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-class SIGELImputer(ImputerStore):
+class SIGELImputer(OmicModel):
     """Impute genes by a generator with a memory of the measured genes, trained against a critic.
 
     A gene is embedded by its profile in the reference (principal components over cells or spots;
@@ -70,6 +71,13 @@ class SIGELImputer(ImputerStore):
     seed
         Seed of starting weights, and of the reference cells.
 
+    Attributes
+    ----------
+    shared_, genes_
+        Genes in the memory, and those to impute.
+    held_out_
+        Bool: the shared gene was not trained on.
+
     Examples
     --------
     >>> import scanpy as sc
@@ -92,6 +100,17 @@ class SIGELImputer(ImputerStore):
     57 million weights; the loss is squared, as the median of a sparse gene is zero; the critic has
     spectral normalisation and a hinge loss in place of clipped weights.
     """
+
+    var_names_: np.ndarray
+    shared_: np.ndarray
+    genes_: np.ndarray
+    held_out_: np.ndarray
+    _embedding: np.ndarray
+    _images: np.ndarray
+    _mean: np.ndarray
+    _sd: np.ndarray
+    _obs_names: np.ndarray
+    _floor: float
 
     def __init__(
         self,
@@ -206,6 +225,25 @@ class SIGELImputer(ImputerStore):
         assert self._profiles is not None
         scale = np.sqrt(len(self._profiles)) / len(cells)
         return np.asarray(scale * (self._profiles[cells].T @ self._axes[cells]), dtype=np.float32)
+
+    def _set_up_from(self, adata: AnnData | None, description: Mapping[str, Any]) -> None:
+        saved = description["attributes"]
+        if adata is None:
+            self._without_data(description)
+            self.var_names_ = np.array(description["var_names"], dtype=object)
+        elif _fingerprint(adata.obs_names) != saved["fingerprint"]:
+            msg = (
+                "adata holds other observations than the tissue the model was trained on, or "
+                "another order of them. The generator draws in that tissue: train another model."
+            )
+            raise ValueError(msg)
+        self.shared_ = np.array(saved["shared"], dtype=object)
+        self.genes_ = np.array(saved["genes"], dtype=object)
+        self._obs_names = np.array(saved["obs_names"], dtype=object)
+        self._floor = saved["floor"]
+        self._images = np.zeros((len(self.shared_), len(self._obs_names)), dtype=np.float32)
+        n_genes = len(self.shared_) + len(self.genes_)
+        self._embedding = np.zeros((n_genes, saved["n_features"]), dtype=np.float32)
 
     # -- training ---------------------------------------------------------------------------
 
@@ -361,6 +399,26 @@ class SIGELImputer(ImputerStore):
         held[place] = self.held_out_
         return pd.DataFrame({"pearson": score, "heldout": held}, index=list(self.var_names_))
 
+    # -- saving -----------------------------------------------------------------------------
+
+    def _arrays_to_save(self) -> dict[str, np.ndarray]:
+        arrays = {"embedding": self._embedding, "mean": self._mean, "sd": self._sd}
+        if self.is_trained_:
+            arrays["held_out"] = self.held_out_
+        return arrays
+
+    def _restore_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        self._embedding, self._mean, self._sd = (arrays[k] for k in ("embedding", "mean", "sd"))
+        if "held_out" in arrays:
+            self.held_out_ = arrays["held_out"]
+
+    def _attributes_to_save(self) -> dict[str, Any]:
+        return {
+            "shared": list(self.shared_), "genes": list(self.genes_),
+            "obs_names": list(self._obs_names), "fingerprint": _fingerprint(self._obs_names),
+            "floor": self._floor, "n_features": self._embedding.shape[1],
+        }  # fmt: skip
+
 
 def _axes(values: np.ndarray, n: int) -> np.ndarray:
     """Leading left singular vectors of z-scored profiles (cells, n)."""
@@ -370,3 +428,7 @@ def _axes(values: np.ndarray, n: int) -> np.ndarray:
     left = left[:, :kept]
     sign = np.sign(left[np.abs(left).argmax(axis=0), np.arange(kept)])
     return (left * sign).astype(np.float32)
+
+
+def _fingerprint(names: Any) -> str:
+    return hashlib.sha256("\n".join(map(str, names)).encode()).hexdigest()

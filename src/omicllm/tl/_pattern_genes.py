@@ -261,11 +261,9 @@ def _by_encoder(
     labels = np.concatenate([names, [f"pattern {i} (not a gene)" for i in range(len(counts))]])
     joined = sparse.csc_matrix(sparse.hstack([X, sparse.csc_matrix(counts.T.astype(np.float32))]))
     beside = _lend(source, joined, labels, position, arrays, batch_key)
-    setup = {
-        **encoder.registry_["setup_args"], "layer": None, "batch_key": batch_key,
-        "grid_key": _GRID, "input": "values",
-    }  # fmt: skip
-    Z = _unpulled(encoder, beside, setup)
+    setup = {"layer": None, "batch_key": batch_key, "grid_key": _GRID, "input": "values"}
+    # The pull towards known genes would move what is looked for.
+    Z = encoder.embed(beside, setup=setup, pull=False)
     genes, made = Z[: len(names)], Z[len(names) :].reshape(n_kinds, n_null + 1, -1)
     there = np.abs(genes).sum(axis=1) > 0
     cosine = np.max([genes[there] @ kind.T for kind in made], axis=0)
@@ -326,20 +324,6 @@ def _expected_counts(
         now = out[:, g.rows].sum(axis=1, keepdims=True)
         out[:, g.rows] *= wanted * share / np.maximum(now, 1e-12)
     return out
-
-
-def _unpulled(model: Any, adata: AnnData, setup: dict[str, Any]) -> np.ndarray:
-    """Encoder outputs as they are: the pull towards known genes would move what is looked for."""
-    from omicllm.model import _sigel_parts as parts
-    from omicllm.model._sigel_transfer import transferred
-
-    images = parts.images_of(adata, setup, model.params_["max_pixels"])
-    encoder = model.encoder
-    if not parts.same_grids(images.sections, model.sections_):
-        encoder = transferred(model, images, inputs.gene_names(adata))
-    raw = encoder.embed(images).numpy()
-    raw[images.gene_total <= 0] = 0.0
-    return unit_rows(raw)
 
 
 def _encoder(

@@ -229,9 +229,8 @@ def _from_model(
     model: SIGEL, lent: AnnData, batch_key: str | None, seed: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     # Counts, sections and grid are where the verb put them, wherever the model's own data had them.
-    here = {"layer": None, "batch_key": batch_key, "grid_key": _GRID}
-    setup = {**model.registry_["setup_args"], **here}
-    Z, agreement = model._embed(lent, setup, agreement_rng=seed)
+    where = {"layer": None, "batch_key": batch_key, "grid_key": _GRID}
+    Z, agreement = model.embed_with_agreement(lent, setup=where, rng=seed)
     return _values(model, Z), {"baseline": agreement}
 
 

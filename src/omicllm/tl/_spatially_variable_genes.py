@@ -213,9 +213,10 @@ def _sigel(
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     from omicllm.model import _sigel_encoders as encoders
-    from omicllm.model import _sigel_parts as parts
+    from omicllm.model._sigel import DEFAULTS
+    from omicllm.model._sigel_images import images_and_pixels
 
-    images, pixel_of_spot = parts.images_and_pixels(adata, setup, parts.DEFAULTS["max_pixels"])
+    images, pixel_of_spot = images_and_pixels(adata, setup, DEFAULTS["max_pixels"])
     totals = images.gene_total
     if (totals > 0).sum() < 2:
         msg = f"At least two genes with counts are needed; there are {int((totals > 0).sum())}."
@@ -233,7 +234,7 @@ def _sigel(
     half = rng.permutation(images.n_genes) % 2
     axes = []
     for part in (0, 1):
-        finders = np.flatnonzero((half != part) & (totals >= parts.DEFAULTS["min_count"]))
+        finders = np.flatnonzero((half != part) & (totals >= DEFAULTS["min_count"]))
         if len(finders) < 8:
             finders = np.flatnonzero((half != part) & (totals > 0))
         axes.append(_spatial_axes(images, finders, pixel_graph, section_of, n_jobs, rng))
@@ -266,11 +267,11 @@ def _spatial_axes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Axes of the residual images of some genes that follow the tissue, and their weights."""
     from omicllm.model import _sigel_encoders as encoders
-    from omicllm.model import _sigel_parts as parts
+    from omicllm.model._sigel import DEFAULTS
 
     if len(genes) < 2:
         return np.empty((images.n_pixels, 0)), np.empty(0)
-    defaults, share = parts.DEFAULTS, encoders.depth_shares(images)
+    defaults, share = DEFAULTS, encoders.depth_shares(images)
 
     def residual(chosen: np.ndarray) -> np.ndarray:
         shown = images.dense(genes[chosen])
