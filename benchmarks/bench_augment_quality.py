@@ -40,7 +40,7 @@ def main() -> None:
         ol.tl.augment_quality(
             adata, labels_key="CMS", signatures=signatures(adata, "CMS"), rng=seed
         )
-        found.append(ol.get.augment_quality_df(adata))
+        found.append(ol.get.table(adata, "augment_quality"))
     mean = pd.concat(found).groupby("sampler", sort=False).mean().reset_index()
     error = pd.concat(found).groupby("sampler", sort=False)["accuracy"].sem()
     mean["s.e. of accuracy"] = error.to_numpy()

@@ -42,7 +42,7 @@ def main() -> None:
         )
         print(f"\n{name}: {time.perf_counter() - start:.0f} s\n")
         rows = []
-        for line in ol.get.few_shot_df(adata, summary=True).to_dict("records"):
+        for line in ol.get.table(adata, "few_shot", table="summary").to_dict("records"):
             rows.append(
                 {
                     "shots": line["shots"], "model": line["model"],

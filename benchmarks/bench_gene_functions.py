@@ -47,7 +47,7 @@ def main() -> None:
     with timed(row):
         for seed in range(args.seeds):
             ol.tl.gene_functions(adata, gene_sets=sets, rng=seed)
-            found.append(ol.get.gene_functions_df(adata, table="sets").set_index("set"))
+            found.append(ol.get.table(adata, "gene_functions", table="sets").set_index("set"))
     mean = sum(f[["auroc", "auroc_coexpression"]] for f in found) / len(found)
     genes = np.flatnonzero(~adata.var["sigel_empty"])
     names = adata.var_names.to_numpy()

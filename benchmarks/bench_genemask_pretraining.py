@@ -114,7 +114,7 @@ def main() -> None:
             adata, shots=args.shots, n_draws=args.draws, models=readers, test="dev",
             combine=False, rng=0,
         )  # fmt: skip
-        mean = ol.get.few_shot_df(adata, summary=True)
+        mean = ol.get.table(adata, "few_shot", table="summary")
         for row in mean.to_dict("records"):
             line = scores.setdefault(row["model"], {})
             line.setdefault(f"accuracy, {row['shots']}", []).append(100 * row["accuracy"])

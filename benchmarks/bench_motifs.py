@@ -73,7 +73,7 @@ def by_model(seeds: int) -> list[dict]:
                     adata, method=method, model=None if method == "denovo" else model,
                     held_out="new",
                 )  # fmt: skip
-                found = ol.get.motifs_df(adata)
+                found = ol.get.table(adata, "motifs")
                 hit = found["consensus"].isin([MOTIF, MOTIF[::-1].translate(COMPLEMENT)])
                 rows.append(
                     {
@@ -115,7 +115,7 @@ def main() -> None:
             for seed in range(args.seeds):
                 adata = planted(seed, sharpness=sharpness)
                 ol.tl.motifs(adata, rng=seed)
-                found = ol.get.motifs_df(adata)
+                found = ol.get.table(adata, "motifs")
                 q.append(found["q"].min() if len(found) else 1.0)
                 words.append(found["consensus"].iloc[0] if len(found) else "-")
         row["found, q < .01"] = int(np.sum(np.array(q) < 0.01))
@@ -128,7 +128,7 @@ def main() -> None:
     for seed in range(args.shuffles):
         adata.obs["label"] = rng.permutation(adata.obs["label"].to_numpy())
         ol.tl.motifs(adata, rng=seed)
-        held.append(bool((ol.get.motifs_df(adata)["q"] < 0.05).any()))
+        held.append(bool((ol.get.table(adata, "motifs")["q"] < 0.05).any()))
         p = best_word(adata)
         plain.append(p < 0.05)
         corrected.append(p * 4096 < 0.05)
@@ -152,7 +152,7 @@ def main() -> None:
         row = {"set": name}
         with timed(row):
             ol.tl.motifs(adata)
-        found = ol.get.motifs_df(adata)
+        found = ol.get.table(adata, "motifs")
         row |= {"motifs": len(found), "q < .01": int((found["q"] < 0.01).sum())}
         rows.append(row | {"consensus": ", ".join(found["consensus"])})
     if rows:

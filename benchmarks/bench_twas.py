@@ -146,7 +146,7 @@ def people(seeds: int) -> None:
         order = np.random.default_rng(seed).permutation(mdata["rna"].n_obs)
         mdata["rna"].obs["split"] = np.where(order % 3 == 0, "test", "train")
         ol.tl.sample_size(mdata, model=FOUR, window=80_000, rng=seed)
-        genes = ol.get.sample_size_df(mdata, table="genes", mod="rna")
+        genes = ol.get.table(mdata, "sample_size", mod="rna")
         parts.append(genes[genes["gene"] == "COMT"].fillna({"pearson": 0.0}))
     mean = pd.concat(parts).groupby(["n_people", "model"])["pearson"].mean().unstack()
     table([{"people": n} | {m: float(row[m]) for m in FOUR} for n, row in mean.iterrows()])

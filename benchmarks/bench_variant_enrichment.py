@@ -69,7 +69,7 @@ def main() -> None:
                 ol.tl.variant_enrichment(
                     mdata, bed=regions, window=WINDOW, distance_bin=size, n_boot=300, rng=seed
                 )
-                found.append(ol.get.variant_enrichment_df(mdata, mod="geno").iloc[0])
+                found.append(ol.get.table(mdata, "variant_enrichment", mod="geno").iloc[0])
             frame = pd.DataFrame(found)
             rows.append({
                 "planted ratio": factor, "matching by distance": name,

@@ -8,6 +8,8 @@ from scipy import sparse
 from omicllm._core.keys import KEYS, uns_name
 
 ATTRIBUTES = ("obs", "obsm", "obsp", "var", "varm", "varp", "layers", "uns")
+#: What `get.table` returns without ``table=``: the first that there is.
+MAIN_TABLES = ("table", "summary", "scores", "prediction", "var", "obs")
 
 
 def slots(adata) -> dict[str, set[str]]:
@@ -70,3 +72,43 @@ def round_trip(adata, path) -> None:
     same_object(adata, ad.read_h5ad(path / "object.h5ad"))
     adata.write_zarr(path / "object.zarr")
     same_object(adata, ad.read_zarr(path / "object.zarr"))
+
+
+def tables_are_read(adata, again, verb: str) -> int:
+    """Fail when a table that a verb wrote is not read by its root, before and after a file.
+
+    Returns the number of tables.
+    """
+    import pandas as pd
+    import pytest
+
+    import omicllm as ol
+
+    row, entry = KEYS[verb], adata.uns[uns_name(verb)]
+    frames = {n: entry[n] for n in row.arrays if isinstance(entry.get(n), pd.DataFrame)}
+    declared = {n for n, what in row.arrays.items() if "DataFrame" in what}
+    assert set(frames) <= declared, "the row says what is a table"
+    columns = {a: list(entry["keys"][a]) for a in ("var", "obs") if a in entry["keys"]}
+    for name, frame in frames.items():
+        table = ol.get.table(adata, row.root, name)
+        assert table is not frame and list(table) == list(frame)
+        assert all(same(table[c], frame[c]) for c in frame)
+    for name, written in columns.items():
+        table = ol.get.table(adata, row.root, name)
+        assert list(table.index) == list(getattr(adata, f"{name}_names"))
+        for column in written:
+            short = column.removeprefix(f"{row.root}_")
+            assert same(table[short], getattr(adata, name)[column])
+    for name in (*frames, *columns):
+        table = ol.get.table(adata, row.root, name)
+        pd.testing.assert_frame_equal(ol.get.table(again, row.root, name), table)
+        assert not any(isinstance(d, pd.CategoricalDtype) for d in table.dtypes)
+    if frames or columns:
+        names = [*frames, *columns]
+        main = next(n for n in (*MAIN_TABLES, *names) if n in names)
+        wanted = ol.get.table(adata, row.root, main)
+        pd.testing.assert_frame_equal(ol.get.table(adata, row.root), wanted)
+    else:
+        with pytest.raises(KeyError, match="with tables in adata.uns"):
+            ol.get.table(adata, uns_name(verb), "table")
+    return len(frames) + len(columns)

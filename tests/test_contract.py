@@ -26,7 +26,15 @@ import pandas as pd
 import pytest
 import torch
 from conftest import make_tiny
-from helpers import ATTRIBUTES, only_declared_written, round_trip, same, same_object, slots
+from helpers import (
+    ATTRIBUTES,
+    only_declared_written,
+    round_trip,
+    same,
+    same_object,
+    slots,
+    tables_are_read,
+)
 from made_storage import dressed, fingerprint, of_object, unchanged
 from scipy import sparse
 
@@ -426,6 +434,7 @@ def test_writes_declared_keys_only_and_survives_a_file(verb, tmp_path):
         if name.startswith(("obsm", "varm", "varp", "layers")) and hasattr(value, "dtype"):
             assert value.dtype.kind != "f" or value.dtype == np.float32, name
     round_trip(adata, tmp_path)
+    tables_are_read(adata, ad.read_h5ad(tmp_path / "object.h5ad"), verb.name)
 
 
 @quick_verb

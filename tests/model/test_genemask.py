@@ -165,7 +165,7 @@ def test_takes_part_in_few_shot():
     model = ol.model.GeneMaskLM(**TINY)
     before = copy.deepcopy(model.module.state_dict())
     ol.tl.few_shot(adata, shots=10, n_draws=1, models={"lm": model})
-    table = ol.get.few_shot_df(adata).set_index("model")
+    table = ol.get.table(adata, "few_shot").set_index("model")
     assert table.loc["lm", "accuracy"] > 0.6
     for name, value in model.module.state_dict().items():
         assert torch.equal(value, before[name]), "the model that was passed stays as it was"

@@ -30,7 +30,7 @@ def test_quality(cohort):
         ol.pl.augment_quality(cohort)
     ol.tl.augment_quality(cohort, labels_key="kind", methods=["poisson", "replacement"], n_new=9)
     figure = ol.pl.augment_quality(cohort)
-    table = ol.get.augment_quality_df(cohort).set_index("sampler")
+    table = ol.get.table(cohort, "augment_quality").set_index("sampler")
     shown = figure.axes[0]
     assert [t.get_text() for t in shown.get_yticklabels()] == ["poisson", "replacement"]
     points = next(

@@ -42,7 +42,7 @@ def test_published_window_on_both_strands():
     before = slots(adata)
     ol.pp.gene_windows(adata, length=20)
     only_declared_written(before, adata, "pp.gene_windows")
-    frame = ol.get.gene_windows_df(adata)
+    frame = ol.get.table(adata, "window")
     # [tss - 10, tss + 9] from 1
     assert frame["start"].tolist() == [90, 190, 40] and frame["end"].tolist() == [110, 210, 60]
     assert frame["chrom"].tolist() == ["c", "c", "d"]
@@ -110,7 +110,7 @@ def test_genes_without_start_site(tmp_path):
     same_object(adata, untouched)
     ol.pp.gene_windows(adata, table=table, length=20, missing="skip")
     assert adata.var["window_start"].tolist() == [90, 190, -1]
-    assert list(ol.get.gene_windows_df(adata).index) == ["A", "B"]
+    assert list(ol.get.table(adata, "window").index) == ["A", "B"]
     round_trip(adata, tmp_path)
     with pytest.raises(KeyError, match="genes not in the table.*case"):
         ol.pp.gene_windows(make(pd.DataFrame(index=["a", "b"])), table=table)
@@ -166,7 +166,7 @@ def test_windows_past_the_ends_are_skipped(genome):
     for given, left in ((genome, ["A"]), (None, ["A", "C"])):
         adata = make(PAST)
         ol.pp.gene_windows(adata, length=40, genome=given, missing="skip")
-        assert ol.get.gene_windows_df(adata).index.tolist() == left
+        assert ol.get.table(adata, "window").index.tolist() == left
         gone = adata.var[~adata.var_names.isin(left)]
         assert (gone[["window_start", "window_end"]] == -1).all(axis=None)
         assert (gone["window_chrom"] == "").all()

@@ -83,7 +83,7 @@ def test_mudata_and_windows_of_genes(files):
     wanted = ol.pp.haplotypes(geno, genome=genome, windows=ALL)
     np.testing.assert_array_equal(found["a"].tokens, wanted["x"].tokens)
     np.testing.assert_array_equal(found["b"].tokens, wanted["y"].tokens)
-    np.testing.assert_array_equal(ol.get.gene_windows_df(rna)["start"], [6, 6])
+    np.testing.assert_array_equal(ol.get.table(rna, "window")["start"], [6, 6])
 
 
 def test_contigs_that_differ(files):

@@ -26,7 +26,7 @@ def cohort():
 
 
 def table(adata, **kwargs):
-    return ol.get.augment_quality_df(adata, **kwargs).set_index("sampler")
+    return ol.get.table(adata, "augment_quality", **kwargs).set_index("sampler")
 
 
 def test_every_sampler_of_a_real_cohort(cohort):
@@ -145,4 +145,4 @@ def test_bad_input(cohort, kwargs, error, message):
 
 def test_no_results(cohort):
     with pytest.raises(KeyError, match="ol.tl.augment_quality"):
-        ol.get.augment_quality_df(cohort)
+        ol.get.table(cohort, "augment_quality")

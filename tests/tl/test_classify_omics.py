@@ -43,7 +43,7 @@ def test_rows_without_a_label(done):
 
 def test_report_names_the_best_baseline(done):
     entry = done.uns["omiclm"]
-    scores = ol.get.classify_omics_df(done)
+    scores = ol.get.table(done, "omiclm")
     assert list(scores["classifier"]) == ["omiclm", *BASELINES]
     first = entry["report"].splitlines()[0]
     best = scores.iloc[1:].sort_values("balanced_accuracy").iloc[-1]
@@ -52,10 +52,10 @@ def test_report_names_the_best_baseline(done):
     assert (
         f"{best['balanced_accuracy']:.3f}" in first and "3-fold cross-validation, 36 rows" in first
     )
-    confusion = ol.get.classify_omics_df(done, table="confusion")
+    confusion = ol.get.table(done, "omiclm", table="confusion")
     assert confusion.to_numpy().sum() == 36
     assert np.mean(np.diag(confusion) / confusion.sum(axis=1)) == pytest.approx(ours)
-    bins = ol.get.classify_omics_df(done, table="calibration")
+    bins = ol.get.table(done, "omiclm", table="calibration")
     assert bins["count"].sum() == 36
     assert scores.set_index("classifier").loc["majority", "balanced_accuracy"] == pytest.approx(
         1 / 3
@@ -85,7 +85,7 @@ def test_labels_of_test_rows_are_never_seen():
         ol.tl.classify_omics(adata, labels_key="kind", **QUICK)
     np.testing.assert_array_equal(one.obsm["omiclm_proba"], two.obsm["omiclm_proba"])
     assert "16 test rows" in one.uns["omiclm"]["report"]
-    scores = [ol.get.classify_omics_df(a)["accuracy"][0] for a in (one, two)]
+    scores = [ol.get.table(a, "omiclm")["accuracy"][0] for a in (one, two)]
     assert sum(scores) == pytest.approx(1)
 
 
@@ -134,7 +134,7 @@ def test_multimodal():
     model.train(max_epochs=5)
     ol.tl.explain_omics(mdata, model=model, n_obs=12)
     assert len(mdata.var["explain_omics_score"]) == 60
-    table = ol.get.explain_omics_df(mdata)
+    table = ol.get.table(mdata, "explain_omics")
     assert set(table["modality"]) == {"rna", "protein"}
     ol.tl.classify_omics(mdata, labels_key="kind", mod="rna", **{**QUICK, "n_folds": 0})
     assert "omiclm_label" in mdata.mod["rna"].obs
@@ -145,7 +145,7 @@ def test_planted_genes_are_explained(done):
 
     score = done.var["explain_omics_score"].to_numpy()
     assert roc_auc_score(done.var["planted"], score) > 0.9
-    table = ol.get.explain_omics_df(done)
+    table = ol.get.table(done, "explain_omics")
     top = table[table["class"] == "A"].nlargest(4, "attribution")["gene"]
     assert set(top) <= {f"Gene{i}" for i in range(6)}
 
@@ -175,7 +175,7 @@ def test_bad_input(tmp_path):
     with pytest.raises(KeyError, match=r"save=folder"):
         ol.tl.explain_omics(cohort())
     with pytest.raises(KeyError, match="classify_omics"):
-        ol.get.classify_omics_df(cohort())
+        ol.get.table(cohort(), "omiclm")
 
 
 def test_plots(done):

@@ -29,7 +29,7 @@ def study(made):
 
 
 def row(adata, method="prediction", section="all"):
-    table = ol.get.evaluate_expression_df(adata)
+    table = ol.get.table(adata, "evaluate_expression")
     return table[(table["method"] == method) & (table["section"] == section)].iloc[0]
 
 
@@ -108,7 +108,7 @@ def test_the_ridge_of_the_baselines_stands_beside(study):
     ol.tl.histology_baselines(study, n_top=None, n_boot=0)
     ol.tl.evaluate_expression(study, pred="guess", n_boot=30)
     assert study.uns["evaluate_expression"]["ridge"] == "stored"
-    table = ol.get.histology_baselines_df(study)
+    table = ol.get.table(study, "histology_baselines")
     wanted = table[(table["method"] == "ridge") & (table["section"] == "all")]["pearson"].item()
     np.testing.assert_allclose(row(study, "ridge")["pearson"], wanted, rtol=1e-4)
     assert row(study)["over_ridge_low"] > 0
@@ -133,7 +133,7 @@ def test_the_ridge_is_trained_on_a_reference_or_a_split(study):
             row(study, method)["pearson"], row(test, method)["pearson"], rtol=1e-6
         )
     assert row(study)["n_obs"] == 144
-    assert set(ol.get.evaluate_expression_df(study)["section"]) == {"S2", "all"}
+    assert set(ol.get.table(study, "evaluate_expression")["section"]) == {"S2", "all"}
     study.obs["split"] = np.random.default_rng(0).choice(["train", "test"], study.n_obs)
     with pytest.raises(ValueError, match="mixed into training and test"):
         ol.tl.evaluate_expression(study, pred="guess", split_key="split")
@@ -142,7 +142,12 @@ def test_the_ridge_is_trained_on_a_reference_or_a_split(study):
 def test_rows_without_a_prediction_are_left_out(study):
     study.layers["guess"][study.obs["section"] == "S0"] = np.nan
     ol.tl.evaluate_expression(study, pred="guess", n_boot=0)
-    assert set(ol.get.evaluate_expression_df(study)["section"]) == {"S1", "S2", "all", "pooled"}
+    assert set(ol.get.table(study, "evaluate_expression")["section"]) == {
+        "S1",
+        "S2",
+        "all",
+        "pooled",
+    }
     study.layers["guess"][:] = np.nan
     with pytest.raises(ValueError, match="nothing to score"):
         ol.tl.evaluate_expression(study, pred="guess")

@@ -63,7 +63,9 @@ class Reversed(CompositionClassifier):
 def test_each_baseline_sees_its_kind_of_signal(kind):
     adata = made(kind)
     ol.tl.few_shot(adata, shots=(10, 50), n_draws=3)
-    table = ol.get.few_shot_df(adata, summary=True).set_index(["model", "shots"])["accuracy"]
+    table = ol.get.table(adata, "few_shot", table="summary").set_index(["model", "shots"])[
+        "accuracy"
+    ]
     other = {"composition": "position", "position": "composition"}[kind]
     assert table[kind, 50] > 0.8
     assert table[kind, 50] > table[other, 50] + 0.05
@@ -73,7 +75,7 @@ def test_each_baseline_sees_its_kind_of_signal(kind):
 def test_kernels_are_the_default_and_see_both_kinds(kind):
     adata = made(kind, n=100)
     ol.tl.few_shot(adata, shots=50, n_draws=2)
-    table = ol.get.few_shot_df(adata, summary=True).set_index("model")
+    table = ol.get.table(adata, "few_shot", table="summary").set_index("model")
     assert list(table.index) == ["composition", "position", "kernels"]
     assert table.loc["kernels", "accuracy"] > table.loc[kind, "accuracy"] - 0.03
     assert not table.loc["kernels", "baseline"]
@@ -97,14 +99,16 @@ def test_language_models_alone_and_with_kernels():
     adata = made(n=60)
     reader = Reader()
     ol.tl.few_shot(adata, shots=(10, 20), n_draws=2, models={"lm": reader})
-    table = ol.get.few_shot_df(adata, summary=True).set_index(["model", "shots"])["accuracy"]
+    table = ol.get.table(adata, "few_shot", table="summary").set_index(["model", "shots"])[
+        "accuracy"
+    ]
     assert list(dict.fromkeys(table.index.get_level_values(0))) == [
         "composition", "position", "lm", "lm+kernels",
     ]  # fmt: skip
     assert table["lm", 20] > table["composition", 20] - 0.05
     assert reader.seen <= adata.n_obs, "a sequence is embedded once"
     ol.tl.few_shot(adata, shots=10, n_draws=1, models={"t": Tuned()}, combine=False)
-    table = ol.get.few_shot_df(adata).set_index("model")["accuracy"]
+    table = ol.get.table(adata, "few_shot").set_index("model")["accuracy"]
     assert list(table.index) == ["composition", "position", "t"] and table["t"] == 0.5
 
 
@@ -122,7 +126,7 @@ def test_any_model_of_transformers():
     trunk = ol.nn.TransformersTrunk(BertModel(config), tokenizer, words=3, name="dna")
     adata = made(n=30)
     ol.tl.few_shot(adata, shots=20, n_draws=1, models={"dna": trunk})
-    table = ol.get.few_shot_df(adata).set_index("model")
+    table = ol.get.table(adata, "few_shot").set_index("model")
     assert list(table.index) == ["composition", "position", "dna", "dna+kernels"]
     assert np.isfinite(table["accuracy"]).all()
 
@@ -132,7 +136,7 @@ def test_folder_of_a_model(tmp_path):
     model.save(tmp_path / "saved")
     adata = made(n=30)
     ol.tl.few_shot(adata, shots=10, n_draws=1, models=[tmp_path / "saved"], combine=False)
-    table = ol.get.few_shot_df(adata).set_index("model")
+    table = ol.get.table(adata, "few_shot").set_index("model")
     assert list(table.index) == ["composition", "position", "saved"]
     with pytest.raises(ValueError, match="models must be one of 'kernels'"):
         ol.tl.few_shot(adata, models=[tmp_path / "none"])
@@ -143,7 +147,7 @@ def test_table(tmp_path):
     before = adata.copy()
     out = ol.tl.few_shot(adata, shots=5, n_draws=2, models=[Constant], copy=True)
     same_object(adata, before)
-    table = ol.get.few_shot_df(out)
+    table = ol.get.table(out, "few_shot")
     assert list(table) == [
         "model", "shots", "draw", "accuracy", "auc", "f1_macro", "mcc", "baseline", "n_test",
     ]  # fmt: skip
@@ -159,7 +163,7 @@ def test_table(tmp_path):
     assert entry["n_test"] == 120 and entry["n_pool"].tolist() == [60, 60]
     out.write_h5ad(tmp_path / "a.h5ad")
     again = ad.read_h5ad(tmp_path / "a.h5ad")
-    pd.testing.assert_frame_equal(ol.get.few_shot_df(again), table)
+    pd.testing.assert_frame_equal(ol.get.table(again, "few_shot"), table)
 
 
 def test_draws_are_balanced_nested_and_from_the_training_rows():
@@ -178,14 +182,14 @@ def test_draws_are_balanced_nested_and_from_the_training_rows():
 def test_columns_go_by_the_classes_of_the_model():
     adata = made()
     ol.tl.few_shot(adata, shots=20, n_draws=2, models={"r": Reversed()})
-    wide = ol.get.few_shot_df(adata).pivot(index="draw", columns="model", values="accuracy")
+    wide = ol.get.table(adata, "few_shot").pivot(index="draw", columns="model", values="accuracy")
     np.testing.assert_array_equal(wide["r"], wide["composition"])
 
 
 def test_summary_intervals():
     adata = made()
     ol.tl.few_shot(adata, shots=5, n_draws=4)
-    table, mean = ol.get.few_shot_df(adata), ol.get.few_shot_df(adata, summary=True)
+    table, mean = ol.get.table(adata, "few_shot"), ol.get.table(adata, "few_shot", table="summary")
     from scipy import stats
 
     own = table[table["model"] == "composition"]["accuracy"]
@@ -246,7 +250,7 @@ def test_no_model_is_scored_on_what_it_was_trained_on():
     train = (adata.obs["split"] == "train").to_numpy()
     adata.obs.loc[~train, "sequence"] = adata.obs.loc[train, "sequence"].to_numpy()
     ol.tl.few_shot(adata, shots=(10, 20), n_draws=3, models=[Memory])
-    table = ol.get.few_shot_df(adata)
+    table = ol.get.table(adata, "few_shot")
     assert table["n_test"].tolist() == [100] * 9 + [80] * 9
     assert (table.loc[table["model"] == "Memory", "auc"] == 0.5).all()
     with pytest.raises(ValueError, match="takes every test sequence"):
@@ -311,7 +315,7 @@ def test_refuses():
     adata.obs["label"] = before.obs["label"]
     same_object(adata, before)
     with pytest.raises(KeyError, match="ol.tl.few_shot"):
-        ol.get.few_shot_df(adata)
+        ol.get.table(adata, "few_shot")
 
 
 class Drawing:
@@ -338,12 +342,12 @@ def test_the_seed_reaches_models_and_intervals_stay_on_the_scale():
         ol.tl.few_shot(
             adata, shots=8, n_draws=2, models={"drawing": Drawing()}, rng=seed, show_progress=False
         )
-        table = ol.get.few_shot_df(adata)
+        table = ol.get.table(adata, "few_shot")
         return adata, table.loc[table["model"] == "drawing", "auc"].tolist()
 
     adata, first = scores(0)
     assert scores(0)[1] == first and scores(1)[1] != first
-    summary = ol.get.few_shot_df(adata, summary=True)
+    summary = ol.get.table(adata, "few_shot", table="summary")
     for score, lowest in (("accuracy", 0), ("auc", 0), ("f1_macro", 0), ("mcc", -1)):
         low, high = summary[f"{score}_low"], summary[f"{score}_high"]
         same = summary[f"{score}_sd"] < 1e-12

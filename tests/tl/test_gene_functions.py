@@ -133,15 +133,15 @@ def test_planted_programs_are_found(embedded, tmp_path):
     ol.tl.gene_functions(embedded, gene_sets=known, n_neighbors=5)
     only_declared_written(before, embedded, "tl.gene_functions")
     round_trip(embedded, tmp_path)
-    sets = ol.get.gene_functions_df(embedded, table="sets")
+    sets = ol.get.table(embedded, "gene_functions", table="sets")
     assert (sets["auroc"] > 0.9).all() and sets["size"].max() <= 8
-    enriched = ol.get.gene_functions_df(embedded, table="enrichment")
+    enriched = ol.get.table(embedded, "gene_functions", table="enrichment")
     assert enriched["pval"].is_monotonic_increasing and (enriched["qval"] >= enriched["pval"]).all()
     ol.tl.gene_functions(embedded, gene_sets=known, n_neighbors=5, groupby="program")
-    enriched = ol.get.gene_functions_df(embedded, table="enrichment")
+    enriched = ol.get.table(embedded, "gene_functions", table="enrichment")
     found = enriched[enriched["qval"] < 0.05]
     assert {f"program {c}" for c in found["cluster"]} == set(found["set"]) == set(SETS)
-    proposed = ol.get.gene_functions_df(embedded)
+    proposed = ol.get.table(embedded, "gene_functions")
     left_out = {g: name for name, genes in SETS.items() for g in genes[-2:]}
     first = proposed[proposed["rank"] == 1].set_index("gene")
     right = [first.loc[g, "set"] == name for g, name in left_out.items()]
@@ -162,7 +162,7 @@ def test_contract(embedded):
     dense.X = dense.X.toarray()
     ol.tl.gene_functions(dense, **call, key_added="foo")
     assert same(out.uns["gene_functions"]["table"], dense.uns["foo"]["table"])
-    assert set(ol.get.gene_functions_df(dense, key="foo")) >= {"gene", "set", "score"}
+    assert set(ol.get.table(dense, "foo")) >= {"gene", "set", "score"}
 
 
 def test_errors(tiny, embedded):
@@ -184,7 +184,7 @@ def test_errors(tiny, embedded):
             ol.tl.gene_functions(embedded, **{"gene_sets": SETS, "n_neighbors": 5, **change})
         same_object(embedded, untouched)
     with pytest.raises(KeyError, match=r"ol.tl.gene_functions\(adata, gene_sets"):
-        ol.get.gene_functions_df(embedded)
+        ol.get.table(embedded, "gene_functions")
 
 
 @pytest.mark.parametrize("seed", range(2))

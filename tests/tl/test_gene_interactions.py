@@ -53,7 +53,7 @@ def test_known_pairs(embedded, tmp_path):
     round_trip(adata, tmp_path)
     scores = adata.uns["gene_interactions"]["baseline"]
     assert scores["auc"] > 0.85 and 0.5 < scores["coexpression"] <= 1 and scores["n_test"] > 100
-    table = ol.get.gene_interactions_df(adata)
+    table = ol.get.table(adata, "gene_interactions")
     assert table["score"].dropna().between(0, 1).all()
     usable = [p for p in given if not {"Gene3", "Gene4"} & set(p)]
     assert table["known"].sum() == len(usable)
@@ -73,7 +73,7 @@ def test_forms_of_known_pairs(embedded):
     tables = []
     for form in (pairs, net, doubled, pd.DataFrame(pairs)):
         out = ol.tl.gene_interactions(embedded, known_pairs=form, n_repeats=1, copy=True)
-        tables.append(ol.get.gene_interactions_df(out))
+        tables.append(ol.get.table(out, "gene_interactions"))
     for other in tables[1:]:
         assert same(other, tables[0])
 
@@ -84,7 +84,7 @@ def test_network(embedded, tmp_path):
     ol.tl.gene_interactions(adata, n_neighbors=5, n_bootstraps=10)
     only_declared_written(before, adata, "tl.gene_interactions")
     round_trip(adata, tmp_path)
-    table = ol.get.gene_interactions_df(adata)
+    table = ol.get.table(adata, "gene_interactions")
     assert table["stability"].between(0, 1).all() and table["stability"].is_monotonic_decreasing
     Z = pd.DataFrame(adata.varm["X_sigel"], index=adata.var_names)
     first = table.iloc[0]
@@ -107,7 +107,7 @@ def test_sections_and_conditions(sections, tmp_path):
     )
     only_declared_written(before, adata, "tl.gene_interactions")
     round_trip(adata, tmp_path)
-    table = ol.get.gene_interactions_df(adata)
+    table = ol.get.table(adata, "gene_interactions")
     assert (table["n_sections"] == 4).all() and table["i2"].between(0, 1).all()
     assert list(adata.uns["gene_interactions"]["conditions"]) == ["a", "a", "b", "b"]
     moved = (table["gene_a"] == "Gene0") | (table["gene_b"] == "Gene0")
@@ -120,7 +120,7 @@ def test_sections_and_conditions(sections, tmp_path):
     together = ol.tl.gene_interactions(
         adata, batch_key="slide", n_neighbors=5, n_bootstraps=3, copy=True
     )
-    columns = set(ol.get.gene_interactions_df(together))
+    columns = set(ol.get.table(together, "gene_interactions"))
     assert "n_sections" in columns and "change" not in columns
 
 
@@ -163,7 +163,7 @@ def test_errors(embedded, call, error, message):
         ol.tl.gene_interactions(adata, **call)
     same_object(adata, untouched)
     with pytest.raises(KeyError, match=r"ol.tl.gene_interactions\(adata\)"):
-        ol.get.gene_interactions_df(adata)
+        ol.get.table(adata, "gene_interactions")
 
 
 def test_two_conditions_are_needed(sections):
@@ -247,7 +247,7 @@ def test_genes_in_another_order_have_the_same_network(sections, named):
     for one in (adata, other):
         ol.tl.gene_interactions(one, **call)
     left, right = (
-        ol.get.gene_interactions_df(a).set_index(["gene_a", "gene_b"]).sort_index()
+        ol.get.table(a, "gene_interactions").set_index(["gene_a", "gene_b"]).sort_index()
         for a in (adata, other)
     )
     assert list(left.index) == list(right.index)

@@ -1,4 +1,4 @@
-"""`tl.gene_views`, `get.gene_views_df`, `pl.gene_views`: views of genes compared and joined."""
+"""`tl.gene_views`, `get.table`, `pl.gene_views`: views of genes compared and joined."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def test_views_compared(tmp_path):
     entry = adata.uns["joint"]
     assert list(entry["views"]) == ["sigel", "kmers", "noise"]
     assert entry["n_genes"].tolist() == [116, 112, 120] and entry["n_shared"] == 110
-    table = ol.get.gene_views_df(adata).set_index(["source", "target"])
+    table = ol.get.table(adata, "joint").set_index(["source", "target"])
     sure = table["pval"] == 0.05
     assert sure["sigel", "kmers"] and sure["kmers", "sigel"] and table["r2"].max() > 0.5
     assert (table.loc[["noise"], "r2"] < 0.05).all() and len(table) == 6
-    axes = ol.get.gene_views_df(adata, table="canonical").set_index(["first", "second", "axis"])
+    axes = ol.get.table(adata, "joint", table="canonical").set_index(["first", "second", "axis"])
     assert axes.loc[("sigel", "kmers", 1), "correlation"] > 0.8
     assert axes.loc[("sigel", "kmers", 1), "pval"] == 0.05
-    near = ol.get.gene_views_df(adata, table="neighbors").set_index(["first", "second"])
+    near = ol.get.table(adata, "joint", table="neighbors").set_index(["first", "second"])
     assert near.loc[("sigel", "kmers"), "share"] > 5 * near.loc[("sigel", "noise"), "share"] / 2
     # Genes: those of a group are alike in both views.
-    genes = ol.get.gene_views_df(adata, table="genes")
+    genes = ol.get.table(adata, "joint", table="genes")
     assert len(genes) == 110 and (genes["qval"] < 0.05).mean() > 0.15
     assert genes["pval"].is_monotonic_increasing
     best = genes.index[0]
@@ -57,7 +57,7 @@ def test_views_compared(tmp_path):
     assert np.mean([group[g] == group[best] for g in common]) > 0.5
     assert adata.var["joint_agreement"].isna().sum() == 10
     assert adata.var["joint_n_views"].iloc[[0, 2, 5, 20]].tolist() == [2, 1, 2, 3]
-    alike = ol.get.gene_views_df(adata, table="alike")
+    alike = ol.get.table(adata, "joint", table="alike")
     assert set(alike["n_views"]) <= {2, 3} and (alike["gene"] != alike["neighbor"]).all()
     # The joint graph joins genes of a group, also those that lack a view.
     graph = adata.varp["joint_distances"]
@@ -70,7 +70,7 @@ def test_views_compared(tmp_path):
     back = ad.read_h5ad(tmp_path / "a.h5ad")
     for name in ("prediction", "canonical", "neighbors", "genes", "alike"):
         pd.testing.assert_frame_equal(
-            ol.get.gene_views_df(back, table=name), ol.get.gene_views_df(adata, table=name),
+            ol.get.table(back, "joint", table=name), ol.get.table(adata, "joint", table=name),
             check_dtype=False,
         )  # fmt: skip
     assert len(ol.get.gene_embedding_df(back, key="joint")) == 120
@@ -81,7 +81,7 @@ def test_genes_dealt_anew_share_nothing():
     rng = np.random.default_rng(3)
     adata.varm["X_kmers"] = adata.varm["X_kmers"][rng.permutation(120)]
     ol.tl.gene_views(adata, views=["X_sigel", "X_kmers"], **FAST)
-    table = ol.get.gene_views_df(adata)
+    table = ol.get.table(adata, "joint")
     assert (table["pval"] > 0.05).all() and (table["r2"] < 0.02).all()
     assert (adata.var["joint_qval"].dropna() > 0.05).all()
 
@@ -92,8 +92,8 @@ def test_groups_are_kept_together():
     adata.var.loc[adata.var_names[:3], "family"] = None
     ol.tl.gene_views(adata, views=["X_sigel", "X_kmers"], groupby="family", n_folds=3, **FAST)
     # All that the views share is between genes of a family: nothing is left.
-    assert (ol.get.gene_views_df(adata)["r2"] < 0.05).all()
-    alike = ol.get.gene_views_df(adata, table="alike")
+    assert (ol.get.table(adata, "joint")["r2"] < 0.05).all()
+    alike = ol.get.table(adata, "joint", table="alike")
     family = adata.var["family"]
     assert (family[alike["gene"]].to_numpy() != family[alike["neighbor"]].to_numpy()).all()
 
@@ -159,7 +159,7 @@ def test_views_are_drawn():
     texts = {t.get_text() for t in heat.texts}
     assert len(heat.texts) == 6 and any(t.endswith("*") for t in texts) and "-0.00" not in texts
     shown = heat.images[0].get_array()
-    table = ol.get.gene_views_df(adata).set_index(["source", "target"])["r2"]
+    table = ol.get.table(adata, "joint").set_index(["source", "target"])["r2"]
     assert shown[0, 1] == table["sigel", "kmers"] and shown.mask[0, 0]
     assert len(lines.get_legend().get_texts()) == 3
     assert genes.get_xlabel() == "joint axis 1" and genes.texts[0].get_text() == "Gene20"

@@ -25,7 +25,7 @@ def study(made):
 
 
 def scores(adata, section="all"):
-    table = ol.get.histology_baselines_df(adata)
+    table = ol.get.table(adata, "histology_baselines")
     return table[table["section"] == section].set_index("method")
 
 
@@ -38,7 +38,7 @@ def test_by_patient(study, tmp_path):
     assert table.loc["ridge", "pearson"] > 0.15 > abs(table.loc["mean", "pearson"])
     assert table.loc["ridge", "pearson_low"] < table.loc["ridge", "pearson"]
     assert table.loc["ridge", "mse"] < table.loc["mean", "mse"]
-    folds = ol.get.histology_baselines_df(study, table="folds")
+    folds = ol.get.table(study, "histology_baselines", table="folds")
     assert folds["fold"].tolist() == ["P0", "P1", "P2"] and (folds["n_test"] == 144).all()
     round_trip(study, tmp_path)
 
@@ -54,7 +54,7 @@ def test_figures_are_those_of_the_stored_predictions(study):
     ]
     np.testing.assert_allclose(study.var.loc["Gene4", "histology_baselines_pearson"], np.mean(r),
                                rtol=1e-4)  # fmt: skip
-    genes = ol.get.histology_baselines_df(study, table="genes")
+    genes = ol.get.table(study, "histology_baselines", table="gene_table")
     assert genes["gene"].unique().tolist() == ["Gene4", "Gene1"]
     assert study.var["histology_baselines_pearson"].notna().sum() == 2
     even = genes[(genes["method"] == "ridge")].set_index("gene")["pearson"]
@@ -112,7 +112,7 @@ def test_one_section_alone(caplog):
     ol.tl.histology_baselines(section, genes=["Gene0", "Gene2"], n_boot=0)
     assert section.uns["histology_baselines"]["split"] == "region"
     assert "regions are held out" in caplog.text
-    folds = ol.get.histology_baselines_df(section, table="folds")
+    folds = ol.get.table(section, "histology_baselines", table="folds")
     assert (folds["n_train"] + folds["n_test"] < section.n_obs).all(), "there is a margin"
     assert np.isfinite(section.obsm["histology_baselines_ridge"]).all()
 

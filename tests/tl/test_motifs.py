@@ -55,12 +55,12 @@ def meme(tmp_path):
 
 def test_denovo(planted):
     ol.tl.motifs(planted, n_motifs=2)
-    table = ol.get.motifs_df(planted)
+    table = ol.get.table(planted, "motifs")
     first = table.iloc[0]
     assert first["consensus"] in (MOTIF, "GCTGAGTCA")
     assert first["q"] < 0.01 and "qval" not in first
     assert first["positives"] == first["negatives"] == 100
-    sites = ol.get.motifs_df(planted, table="sites")
+    sites = ol.get.table(planted, "motifs", table="sites")
     sites = sites[sites["motif"] == "motif_1"]
     assert len(sites) == first["sites"] >= 78
     found = set(sites["sequence"])
@@ -75,22 +75,22 @@ def test_denovo(planted):
 def test_shuffled_background_and_named_class(planted):
     positives = planted[:120].copy()
     ol.tl.motifs(positives, labels_key=None, n_motifs=1)
-    assert ol.get.motifs_df(positives)["q"].iloc[0] < 0.01
+    assert ol.get.table(positives, "motifs")["q"].iloc[0] < 0.01
     planted.obs["kind"] = ["x"] * 200 + ["y"] * 100 + ["z"] * 100
     with pytest.raises(ValueError, match="3 classes .*positive="):
         ol.tl.motifs(planted, labels_key="kind")
     ol.tl.motifs(planted, labels_key="kind", positive="x", n_motifs=1)
-    assert ol.get.motifs_df(planted)["q"].iloc[0] < 0.01
+    assert ol.get.table(planted, "motifs")["q"].iloc[0] < 0.01
 
 
 def test_nothing_to_find_is_an_empty_table(planted, tmp_path):
     planted.obs["label"] = np.random.default_rng(1).permutation(planted.obs["label"])
     ol.tl.motifs(planted, n_motifs=1)
-    table = ol.get.motifs_df(planted)
+    table = ol.get.table(planted, "motifs")
     assert (table["q"] > 0.05).all()
     planted.write_h5ad(tmp_path / "a.h5ad")
     again = ad.read_h5ad(tmp_path / "a.h5ad")
-    assert list(ol.get.motifs_df(again)) == list(table)
+    assert list(ol.get.table(again, "motifs")) == list(table)
     if not len(table):
         with pytest.raises(ValueError, match="none was found"):
             ol.pl.motif_logo(again)
@@ -123,14 +123,14 @@ def fake_memelite(monkeypatch):
 
 def check_database(planted, meme):
     ol.tl.motifs(planted, n_motifs=1, database=meme)
-    line = ol.get.motifs_df(planted).iloc[0]
+    line = ol.get.table(planted, "motifs").iloc[0]
     assert line["match"] == "MA1 AP1" and line["match_pval"] < 0.01
     ol.tl.motifs(planted, method="scan", database=meme)
-    table = ol.get.motifs_df(planted)
+    table = ol.get.table(planted, "motifs")
     assert table["motif"].tolist() == ["MA1 AP1", "MA2 other"]
     assert table["q"].iloc[0] < 1e-6 and table["q"].iloc[1] > 0.05
     assert 0.4 <= table["share_positive"].iloc[0] < 0.5
-    sites = ol.get.motifs_df(planted, table="sites")
+    sites = ol.get.table(planted, "motifs", table="sites")
     assert (sites.loc[sites["motif"] == "MA1 AP1", "word"] == MOTIF).mean() > 0.8
 
 
@@ -195,4 +195,4 @@ def test_refuses(planted):
         ol.tl.motifs(planted[195:].copy())
     same_object(planted, before)
     with pytest.raises(KeyError, match="ol.tl.motifs"):
-        ol.get.motifs_df(planted)
+        ol.get.table(planted, "motifs")

@@ -87,16 +87,16 @@ def test_planted_motif(model, adata, method, tmp_path, caplog):
     caplog.set_level("WARNING", logger="omicllm")
     ol.tl.motifs(adata, method=method, model=model, positive="with", held_out="new", n_motifs=2)
     assert "held_out=" not in caplog.text
-    table = ol.get.motifs_df(adata)
+    table = ol.get.table(adata, "motifs")
     first = table.iloc[0]
     assert first["consensus"] in FOUND
     assert first["q"] < 0.01 and first["positives"] == first["negatives"] == 60
     assert 0.7 < first["share_positive"] < 0.9 and first["share_negative"] < 0.05
-    sites = ol.get.motifs_df(adata, table="sites")
+    sites = ol.get.table(adata, "motifs", table="sites")
     assert (sites.loc[sites["motif"] == "motif_1", "word"].isin(FOUND)).mean() > 0.9
     adata.write_h5ad(tmp_path / "a.h5ad")
     again = ad.read_h5ad(tmp_path / "a.h5ad")
-    pd.testing.assert_frame_equal(ol.get.motifs_df(again), table)
+    pd.testing.assert_frame_equal(ol.get.table(again, "motifs"), table)
     assert again.uns["motifs"]["params"]["model"] == "GeneMaskLM"
 
 
@@ -107,15 +107,15 @@ def test_saved_model_random_half_and_no_signal(model, adata, tmp_path, caplog):
         adata, method="attention", model=tmp_path / "m", positive="with", n_motifs=1
     )  # fmt: skip
     assert "name those it has not seen with held_out=" in caplog.text
-    assert ol.get.motifs_df(adata)["consensus"].iloc[0] in FOUND
+    assert ol.get.table(adata, "motifs")["consensus"].iloc[0] in FOUND
     adata.obs["label"] = np.random.default_rng(0).permutation(adata.obs["label"])
     ol.tl.motifs(adata, method="attribution", model=model, positive="with", held_out="new")
-    assert (ol.get.motifs_df(adata)["q"] > 0.05).all()
+    assert (ol.get.table(adata, "motifs")["q"] > 0.05).all()
 
 
 def test_held_out_column_without_a_model(adata):
     ol.tl.motifs(adata, positive="with", held_out="new", n_motifs=1)
-    first = ol.get.motifs_df(adata).iloc[0]
+    first = ol.get.table(adata, "motifs").iloc[0]
     assert first["consensus"] in FOUND and first["positives"] == 60 and first["q"] < 0.01
     ol.tl.motifs(adata[:120].copy(), labels_key=None, held_out="new", n_motifs=1)
 
@@ -155,7 +155,7 @@ def test_rgadem_by_what_it_returns(adata, monkeypatch):
     monkeypatch.setattr(r, "connect", lambda package: None)
     monkeypatch.setattr(r, "gadem", gadem)
     ol.tl.motifs(adata, method="rgadem", positive="with", held_out="new", n_motifs=3)
-    first = ol.get.motifs_df(adata).iloc[0]
+    first = ol.get.table(adata, "motifs").iloc[0]
     assert first["consensus"] == MOTIF and first["q"] < 0.01 and first["positives"] == 60
     ((sequences, n_motifs, _),) = given
     assert sequences == adata.obs["sequence"].tolist()[1:120:2] and n_motifs == 3
@@ -178,4 +178,4 @@ def test_rgadem(adata):
     except ImportError as error:
         pytest.skip(str(error))
     ol.tl.motifs(adata, method="rgadem", positive="with", n_motifs=2)
-    assert (ol.get.motifs_df(adata)["q"] < 0.01).any()
+    assert (ol.get.table(adata, "motifs")["q"] < 0.01).any()

@@ -148,22 +148,25 @@ def test_evaluation():
     adata.layers["twas_enet"][:, 1] = 5
     adata.obs["split"] = np.where(np.arange(50) < 20, "test", "train")
     with pytest.raises(KeyError, match="ol.tl.evaluate_personal"):
-        ol.get.evaluate_personal_df(adata)
+        ol.get.table(adata, "evaluate_personal", table="summary")
     ol.tl.evaluate_personal(adata)
-    table = ol.get.evaluate_personal_df(adata, table="genes")
+    table = ol.get.table(adata, "evaluate_personal")
     assert len(table) == 6 and (table["n"] == 20).all()
     for line in table[table["prediction"] == "personal_x"].itertuples():
         g = int(line.gene)
         a, b = adata.layers["personal_x"][:20, g], Y[:20, g]
         assert line.pearson == pytest.approx(stats.pearsonr(a, b)[0], abs=1e-5)
         assert line.spearman == pytest.approx(stats.spearmanr(a, b)[0], abs=1e-6)
-    summary = ol.get.evaluate_personal_df(adata).set_index("prediction")
+    summary = ol.get.table(adata, "evaluate_personal", table="summary").set_index("prediction")
     assert summary.loc["twas_enet", "n_constant"] == 1
     assert summary.loc["twas_enet", "mean_pearson"] == pytest.approx(2 / 3)
     assert summary.loc["twas_enet", "gene_class"] == "seen"
     adata.var["kind"] = ["a", "b", "a"]
     ol.tl.evaluate_personal(adata, class_key="kind", predictions="twas_enet")
-    assert ol.get.evaluate_personal_df(adata)["gene_class"].tolist() == ["a", "b"]
+    assert ol.get.table(adata, "evaluate_personal", table="summary")["gene_class"].tolist() == [
+        "a",
+        "b",
+    ]
     ol.tl.evaluate_personal(adata)
     ax = ol.pl.personal_accuracy(adata)
     assert [t.get_text() for t in ax.get_xticklabels()] == ["personal_x", "twas_enet"]

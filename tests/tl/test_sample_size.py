@@ -35,10 +35,12 @@ def test_more_people_are_better(tmp_path):
     for m in mdata.mod:
         only_declared_written(before[m], mdata[m], "tl.sample_size")
         round_trip(mdata[m], tmp_path)
-    table = ol.get.sample_size_df(mdata, table="genes", mod="rna")
+    table = ol.get.table(mdata, "sample_size", mod="rna")
     assert len(table) == 2 * 2 * (3 + 3 + 1)
     assert sorted(table["n_people"].unique()) == [30, 100, 200]
-    summary = ol.get.sample_size_df(mdata, mod="rna").set_index(["model", "fraction"])
+    summary = ol.get.table(mdata, "sample_size", table="summary", mod="rna").set_index(
+        ["model", "fraction"]
+    )
     blup = summary.loc["blup"]
     assert blup["mean_pearson"].iloc[2] > blup["mean_pearson"].iloc[0] + 0.1
     assert (summary["low"] < summary["mean_pearson"]).all()

@@ -75,8 +75,9 @@ def test_a_section_does_not_depend_on_the_others(folder, factor):
     for key in ("X_spam", "histology_baselines_ridge"):
         a, b = (o.obsm[key][r] for o, r in zip(out, rows, strict=True))
         np.testing.assert_allclose(b, a, atol=1e-6, err_msg=key)
-    for get in (ol.get.histology_baselines_df, ol.get.evaluate_expression_df):
-        a, b = (t[t["section"] == "b"].set_index("method") for t in map(get, out))
+    for key in ("histology_baselines", "evaluate_expression"):
+        tables = [ol.get.table(o, key) for o in out]
+        a, b = (t[t["section"] == "b"].set_index("method") for t in tables)
         columns = ["pearson", "spearman", "mse", "mae", "rvd"]
         np.testing.assert_allclose(b[columns], a[columns], atol=1e-5)
 

@@ -246,7 +246,7 @@ def test_several_windows(tmp_path):
     for m in mdata.mod:
         only_declared_written(before[m], mdata[m], "tl.twas")
         round_trip(mdata[m], tmp_path)
-    table = ol.get.twas_df(mdata, table="windows", mod="rna")
+    table = ol.get.table(mdata, "twas", table="windows", mod="rna")
     assert len(table) == 4 * 2 * 3 and (table.groupby(["gene", "model"])["chosen"].sum() == 1).all()
     best = table.loc[table.groupby(["gene", "model"])["cv_pearson"].idxmax()]
     assert best["chosen"].all(), "the choice is that of the folds"
@@ -282,9 +282,9 @@ def test_several_windows(tmp_path):
     with pytest.raises(ValueError, match="no length"):
         ol.tl.twas(make(), window=[])
     with pytest.raises(KeyError, match="'windows' is not in adata.uns.*window="):
-        ol.get.twas_df(ol.tl.twas(make(), window=1000, copy=True), table="windows", mod="rna")
+        ol.get.table(ol.tl.twas(make(), window=1000, copy=True), "twas", table="windows", mod="rna")
     with pytest.raises(KeyError, match="mod='rna'"):
-        ol.get.twas_df(mdata, key="nothing", mod="rna")
+        ol.get.table(mdata, "nothing", mod="rna")
 
 
 def of_sexes(style, chrom="X", n=160, men="half", seed=0):

@@ -124,7 +124,7 @@ def test_fusion_weights_are_per_standard_deviation(rdat, tmp_path):
     assert table["share_used"] == pytest.approx(0.7)
     assert rna.uns["twas"]["summary"]["n_genes"].tolist() == [1, 1], "genes with weights"
     pd.testing.assert_frame_equal(
-        ol.get.twas_df(mdata, table="weights", mod="rna"),
+        ol.get.table(mdata, "twas", table="weights", mod="rna"),
         rna.uns["twas"]["weights"].reset_index(drop=True),
     )
     kept = ol.tl.twas(mdata, weights=rdat, model="blup", ambiguous="keep", copy=True)

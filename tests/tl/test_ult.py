@@ -276,7 +276,7 @@ def test_distances_agree_with_scipy():
     ol.tl.ult(adata, patch_size=None)
     metrics = ["level", "hamming", "levenshtein", "indel"]
     ol.tl.ult_distances(adata, metrics=metrics, n_permutations=99)
-    table = ol.get.ult_distances_df(adata).set_index("metric")
+    table = ol.get.table(adata, "ult_distances").set_index("metric")
     profile = pdist(adata.X.astype(float))
     levels = series.levels(adata.X, max_value=float(np.abs(adata.X).max()))
     wanted = pdist(levels.astype(float))
@@ -301,11 +301,11 @@ def test_shuffled_strings_agree_with_nothing():
     for data in (adata, shuffled):
         with pytest.warns(UserWarning, match="large whatever the strings"):
             ol.tl.ult_distances(data, formula="reference", key_added="published")
-        published.append(ol.get.ult_distances_df(data, key="published")["pearson"][0])
+        published.append(ol.get.table(data, "published")["pearson"][0])
     assert min(published) > 0.5 and abs(published[0] - published[1]) < 0.1
     ol.tl.ult_distances(adata, metrics="level")
     ol.tl.ult_distances(shuffled, metrics="level")
-    right, wrong = (ol.get.ult_distances_df(d).iloc[0] for d in (adata, shuffled))
+    right, wrong = (ol.get.table(d, "ult_distances").iloc[0] for d in (adata, shuffled))
     assert right["pearson"] > 0.5 and right["pearson_pval"] < 0.005
     assert abs(wrong["pearson"]) < 0.15 and wrong["pearson_pval"] > 0.02
     # The published formula, written out.
@@ -321,7 +321,7 @@ def test_distances_sample_and_refuse():
     adata = two_groups()
     ol.tl.ult(adata)
     ol.tl.ult_distances(adata, n_sample=12, n_permutations=9, metrics="hamming", rng=3)
-    assert ol.get.ult_distances_df(adata)["n_obs"].tolist() == [12]
+    assert ol.get.table(adata, "ult_distances")["n_obs"].tolist() == [12]
     with pytest.raises(ValueError, match="metrics must be one of"):
         ol.tl.ult_distances(adata, metrics="cosine")
     with pytest.raises(ValueError, match="At least three observations"):

@@ -38,7 +38,7 @@ def test_finds_what_the_prediction_follows(tmp_path):
     assert ol.tl.variant_drivers(mdata) is None
     for m in mdata.mod:
         only_declared_written(before[m], mdata[m], "tl.variant_drivers")
-    table = ol.get.variant_drivers_df(mdata, mod="geno")
+    table = ol.get.table(mdata, "variant_drivers", mod="geno")
     assert table["variant"].tolist() == ["v3", "v5"] and table["gene"].tolist() == ["A", "A"]
     assert table["rank"].tolist() == [1, 2]
     assert mdata["rna"].var["variant_drivers_n"].tolist() == [2, 0]
@@ -67,4 +67,4 @@ def test_gain_names_and_weights():
     with pytest.raises(KeyError, match="not in adata.layers"):
         ol.tl.variant_drivers(mdata, prediction="nothing")
     with pytest.raises(KeyError, match="mod='geno'"):
-        ol.get.variant_drivers_df(mdata, mod="rna", key="nothing")
+        ol.get.table(mdata, "nothing", mod="rna")

@@ -54,7 +54,7 @@ def test_finds_what_is_planted(tmp_path):
     for m in mdata.mod:
         only_declared_written(before[m], mdata[m], "tl.variant_enrichment")
         round_trip(mdata[m], tmp_path)
-    row = ol.get.variant_enrichment_df(mdata, mod="geno").iloc[0]
+    row = ol.get.table(mdata, "variant_enrichment", mod="geno").iloc[0]
     best = np.abs(mdata["geno"].varm["variant_effects"].toarray()).argmax(axis=0)
     assert row["regions"] == "r.bed" and row["effects"] == "variant_effects"
     assert row["n_selected"] + row["n_unmatched"] == 30
@@ -77,7 +77,7 @@ def test_nothing_planted_and_several():
         mdata, bed={"a": regions, "b": regions.iloc[::2]},
         effects_key=["variant_effects", "twas_enet"], n_top=3, **ARGS,
     )  # fmt: skip
-    table = ol.get.variant_enrichment_df(mdata, mod="geno")
+    table = ol.get.table(mdata, "variant_enrichment", mod="geno")
     assert table["regions"].tolist() == list("aabb") and (table["pval"] > 0.02).all()
     assert (table["low"] < 1.3).all() and (table["high"] > 0.8).all()
     numbers = ["n_selected", "n_inside", "expected", "pval"]
@@ -136,4 +136,4 @@ def test_bad_input(tmp_path):
         ol.tl.variant_enrichment(mdata, bed=regions, n_top=0)
     same_object(mdata["geno"], untouched)
     with pytest.raises(KeyError, match="mod='geno'"):
-        ol.get.variant_enrichment_df(mdata, mod="rna")
+        ol.get.table(mdata, "variant_enrichment", mod="rna")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from omicllm._core import checks, files, process
@@ -38,20 +39,21 @@ def checked(
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            given = signature.bind(*args, **kwargs).arguments
+            bound = signature.bind(*args, **kwargs)
         except TypeError:
             return function(*args, **kwargs)  # Python's own message is the better one
+        given = bound.arguments
         left_out = first in optional and given.get(first) is None
         if first in _OBJECTS and not left_out:
             check_object(given[first], mod=given.get("mod"), whole=first == "mdata")
         if given.get("key_added") is not None:
-            kwargs["key_added"] = root_of(given["key_added"], embeds=embeds)
+            given["key_added"] = root_of(given["key_added"], embeds=embeds)
         if isinstance(given.get("key"), str) and first == "adata" and not left_out:
-            kwargs["key"] = _stored_root(given["adata"], given.get("mod"), given["key"])
+            given["key"] = _stored_root(given["adata"], given.get("mod"), given["key"])
         if given.get("save") is not None:
             files.check_writable(given["save"], argument="save", kind=saves)
         with process.torch_defaults():
-            return function(*args, **kwargs)
+            return function(*bound.args, **bound.kwargs)
 
     return call
 
@@ -79,7 +81,8 @@ def check_object(data: Any, *, mod: str | None = None, whole: bool = False) -> N
     """
     loaded = sys.modules.get("anndata")
     single = loaded is not None and isinstance(data, loaded.AnnData)
-    if not single and getattr(data, "mod", None) is None:
+    # A DataFrame has a method of that name.
+    if not single and not isinstance(getattr(data, "mod", None), Mapping):
         msg = f"Expected an AnnData or a MuData, not {type(data).__name__}."
         if type(data).__name__ == "SpatialData":
             there = checks.listed(data.tables)

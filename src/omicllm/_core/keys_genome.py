@@ -52,6 +52,7 @@ GENOME: dict[str, Keys] = {
         {},
         {
             "table": "DataFrame: accuracy, AUC, macro F1 and MCC of each model, shots and draw",
+            "summary": "DataFrame: their means over draws, with intervals, by model and shots",
             "classes": "class names, in the order used",
             "n_test": "test sequences",
             "n_pool": "int64: distinct training sequences of each class",

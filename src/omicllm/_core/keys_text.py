@@ -88,8 +88,7 @@ TEXT: dict[str, Keys] = {
         {
             "report": "text; its first line compares the model with the best baseline",
             "scores": "DataFrame: scores of the model and of each baseline on the same rows",
-            "confusion": "int64 (n_labels, n_labels): true class in rows, predicted in columns",
-            "labels": "class names of `confusion`",
+            "confusion": "DataFrame: rows by true class (index) and predicted class (columns)",
             "calibration": "DataFrame: confidence, accuracy and count of each bin",
             "classes": "class names of the model",
             "genes": "genes in the text, in order",

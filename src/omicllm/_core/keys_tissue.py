@@ -171,6 +171,7 @@ TISSUE: dict[str, Keys] = {
             "prediction": "DataFrame: R2 of each view predicted from each other, held out, and p",
             "canonical": "DataFrame: held-out canonical correlations of two views, and p",
             "neighbors": "DataFrame: share of neighbours that two views agree on, and p",
+            "genes": "DataFrame: shared genes, the neighbours that views agree on, p and q",
             "alike": "DataFrame: genes and neighbours that two views or more agree on",
         },
     ),

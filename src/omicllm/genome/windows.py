@@ -190,6 +190,14 @@ def from_columns(var: pd.DataFrame, key: str = "window") -> pd.DataFrame:
     return frame[frame["end"].to_numpy() > frame["start"].to_numpy()]
 
 
+def without_absent(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table of windows without the genes that have none (start and end -1, no contig)."""
+    if not {"chrom", "start", "end"} <= set(frame.columns):
+        return frame
+    absent = (frame["start"] == -1) & (frame["end"] == -1) & (frame["chrom"].astype(str) == "")
+    return frame[~absent.to_numpy()]
+
+
 def strands_of(column: pd.Series) -> pd.Series:
     """``"+"`` and ``"-"`` of a column; what has no strand is read forwards."""
     known = {value: as_strand(value, unstranded="+") for value in column.unique()}

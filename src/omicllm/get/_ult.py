@@ -1,4 +1,4 @@
-"""Tables of `ol.tl.ult`: the lookup table and the agreement of distances."""
+"""`omicllm.get.lut_df`: the lookup table of `ol.tl.ult`."""
 
 from __future__ import annotations
 
@@ -108,36 +108,3 @@ def _frame(arrays: Any, params: dict[str, Any]) -> pd.DataFrame:
             max_value=float(params["max_value"]),
         )
     return out
-
-
-@docs.fill()
-def ult_distances_df(
-    adata: AnnData | MuData,
-    *,
-    key: str = "ult_distances",
-    mod: str | None = None,
-) -> pd.DataFrame:
-    """Return the table of :func:`omicllm.tl.ult_distances`.
-
-    Parameters
-    ----------
-    {adata}
-    key
-        Root of the results, as given with ``key_added=``.
-    {mod}
-
-    Returns
-    -------
-    DataFrame with one row per metric: correlations with the distances between profiles, their
-    permutation p values and the number of observations.
-
-    Raises
-    ------
-    KeyError
-        When there are no such results.
-    """
-    source = inputs.resolve(adata, mod)
-    if key not in source.uns or "table" not in source.uns[key]:
-        hint = "Make it with ol.tl.ult_distances(adata)."
-        raise checks.missing(key, "adata.uns", source.uns, hint=hint)
-    return source.uns[key]["table"].reset_index(drop=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from omicllm._core import checks, docs, inputs
-from omicllm.get._augment_quality import augment_quality_df
+from omicllm.get._table import table as table_of
 from omicllm.pl._panels import finish, panels
 from omicllm.stats.fidelity import log_normalised
 
@@ -61,7 +61,7 @@ def augment_quality(
     KeyError
         No such results.
     """
-    table = augment_quality_df(adata, key=key, mod=mod).set_index("sampler")
+    table = table_of(adata, key, mod=mod).set_index("sampler")
     real, rows = table.loc["real"], table.drop(index="real")
     height = 0.26 * max(len(rows), 2) + 1.0
     figure, axes = panels(len(_FIGURES), ncols=3, height=height, width=3.1)

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from omicllm._core import checks, docs
-from omicllm.get._classify_omics import classify_omics_df, explain_omics_df
+from omicllm.get._table import table as table_of
 from omicllm.pl._panels import finish, panels
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def confusion(
     KeyError
         When there are no such results.
     """
-    table = classify_omics_df(adata, table="confusion", key=key, mod=mod)
+    table = table_of(adata, key, table="confusion", mod=mod)
     counts = table.to_numpy()
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) if normalize else counts
     if ax is None:
@@ -67,7 +67,7 @@ def confusion(
     for i, j in np.ndindex(*counts.shape):
         colour = "white" if share[i, j] > middle else "black"
         ax.text(j, i, str(counts[i, j]), ha="center", va="center", color=colour, fontsize=9)
-    ax.set_xticks(range(len(table)), table.columns, rotation=45, ha="right")
+    ax.set_xticks(range(len(table)), table.index, rotation=45, ha="right")
     ax.set_yticks(range(len(table)), table.index)
     ax.set_xlabel("predicted class")
     ax.set_ylabel("true class")
@@ -109,8 +109,8 @@ def reliability(
     KeyError
         When there are no such results.
     """
-    table = classify_omics_df(adata, table="calibration", key=key, mod=mod)
-    scores = classify_omics_df(adata, key=key, mod=mod).set_index("classifier")
+    table = table_of(adata, key, table="calibration", mod=mod)
+    scores = table_of(adata, key, mod=mod).set_index("classifier")
     if ax is None:
         _, ax = plt.subplots(figsize=(4, 4), layout="constrained")
     ax.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1)
@@ -165,7 +165,7 @@ def gene_attributions(
     KeyError
         When there are no such results, or no such class.
     """
-    table = explain_omics_df(adata, key=key, mod=mod)
+    table = table_of(adata, key, mod=mod)
     known = sorted(table["class"].unique())
     chosen = known if classes is None else list(classes)
     for name in chosen:

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from omicllm._core import checks, docs
-from omicllm.get._tables import table_of
+from omicllm.get._table import table as table_of
 from omicllm.pl._panels import finish
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def expression_agreement(
         No gene has both scores.
     """
     checks.one_of("score", score, ("pearson", "spearman", "mse", "mae", "rvd"))
-    table = table_of(adata, key, "gene_table", "evaluate_expression(adata, pred=...)", mod)
+    table = table_of(adata, key, "gene_table", mod=mod)
     methods = list(dict.fromkeys(table["method"]))
     if method is None:
         method = "prediction" if "prediction" in methods else "knn"

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from omicllm._core import checks, docs, inputs
-from omicllm.get._few_shot import SCORES, few_shot_df
+from omicllm.get._table import table as table_of
 from omicllm.pl._panels import finish
 
 if TYPE_CHECKING:
@@ -25,12 +25,13 @@ def few_shot(
     *,
     score: Literal["accuracy", "auc", "f1_macro", "mcc"] = "accuracy",
     key: str = "few_shot",
-    level: float = 0.95,
     mod: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
 ) -> Axes:
     """Draw a score against the number of examples per class; baselines are dashed.
+
+    Bars are the intervals of the mean over draws, of the coverage that the verb was called with.
 
     Parameters
     ----------
@@ -39,8 +40,6 @@ def few_shot(
         ``"accuracy"``, ``"auc"``, ``"f1_macro"`` or ``"mcc"``.
     key
         Root of the results of :func:`omicllm.tl.few_shot`.
-    level
-        Level of the bars, an interval of the mean over draws.
     {mod}
     {ax}
     {show}
@@ -55,8 +54,8 @@ def few_shot(
         When there are no such results.
     """
     source = inputs.resolve(adata, mod)
-    checks.one_of("score", score, SCORES)
-    table = few_shot_df(source, summary=True, key=key, level=level)
+    checks.one_of("score", score, _NAMES)
+    table = table_of(source, key, table="summary")
     if ax is None:
         _, ax = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
     greys = iter(["0.25", "0.6", "0.45"])

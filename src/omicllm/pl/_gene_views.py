@@ -10,7 +10,7 @@ import pandas as pd
 
 from omicllm._core import checks, docs, inputs
 from omicllm._core.names import positions
-from omicllm.get._gene_views import gene_views_df
+from omicllm.get._table import table as table_of
 from omicllm.pl._gene_embedding import _label
 from omicllm.pl._panels import as_list, finish
 
@@ -78,8 +78,8 @@ def gene_views(
         No such joint axis.
     """
     source = inputs.resolve(adata, mod)
-    prediction = gene_views_df(source, key=key)
-    canonical = gene_views_df(source, table="canonical", key=key)
+    prediction = table_of(source, key)
+    canonical = table_of(source, key, table="canonical")
     Z = np.asarray(source.varm[f"X_{key}"])
     for axis in axes:
         if not 1 <= axis <= Z.shape[1]:

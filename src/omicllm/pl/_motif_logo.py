@@ -10,7 +10,7 @@ import pandas as pd
 from omicllm._core import checks, docs, inputs
 from omicllm._core.names import positions
 from omicllm._core.optional import require
-from omicllm.get._motifs import motifs_df
+from omicllm.get._table import table as table_of
 from omicllm.pl._panels import as_list, finish, panels
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def motif_logo(
         Without logomaker (extra ``motif``).
     """
     source = inputs.resolve(adata, mod)
-    table = motifs_df(source, key=key)
+    table = table_of(source, key)
     if not len(table):
         msg = f"adata.uns[{key!r}] holds no motif: none was found."
         raise ValueError(msg)

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from omicllm._core import checks, docs
-from omicllm.get._personal import evaluate_personal_df
+from omicllm.get._table import table as table_of
 from omicllm.pl._panels import finish
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def personal_accuracy(
     ValueError
         When one of `x` and `y` is missing.
     """
-    table = evaluate_personal_df(adata, table="genes", key=key, mod=mod)
+    table = table_of(adata, key, mod=mod)
     wide = table.pivot_table(
         index=["gene", "gene_class"], columns="prediction", values="pearson", aggfunc="first",
         dropna=False, observed=True, sort=False,

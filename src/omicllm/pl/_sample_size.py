@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from omicllm._core import docs
-from omicllm.get._personal import sample_size_df
+from omicllm.get._table import table as table_of
 from omicllm.pl._panels import finish
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def sample_size(
     KeyError
         When there are no such results.
     """
-    summary = sample_size_df(adata, key=key, mod=mod)
+    summary = table_of(adata, key, table="summary", mod=mod)
     if ax is None:
         _, ax = plt.subplots(figsize=(5.2, 3.8), layout="constrained")
     for k, (name, block) in enumerate(summary.groupby("model", sort=False)):

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from omicllm._core import checks, docs, inputs
-from omicllm.get import lut_df, ult_distances_df
+from omicllm.get._table import table as table_of
+from omicllm.get._ult import lut_df
 from omicllm.pl._panels import finish, panels
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def ult_distances(
     KeyError
         When there are no such results, or only those of the published formula.
     """
-    table = ult_distances_df(adata, key=key, mod=mod)
+    table = table_of(adata, key, mod=mod)
     entry = inputs.resolve(adata, mod).uns[key]
     if "pairs" not in entry:
         hint, needed = "Run ol.tl.ult_distances(adata) with formula='mantel'.", "pairs"

@@ -10,7 +10,7 @@ import pandas as pd
 
 from omicllm._core import checks, docs
 from omicllm._core.optional import require
-from omicllm.get._personal import ism_df, variant_effects_df
+from omicllm.get._variants import ism_df, variant_effects_df
 from omicllm.pl._panels import finish
 
 if TYPE_CHECKING:

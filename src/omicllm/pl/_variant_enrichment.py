@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from omicllm._core import docs
-from omicllm.get._personal import variant_enrichment_df
+from omicllm.get._table import table as table_of
 from omicllm.pl._panels import finish
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def variant_enrichment(
     KeyError
         When there are no such results.
     """
-    table = variant_enrichment_df(adata, key=key, mod=mod)
+    table = table_of(adata, key, mod=mod)
     regions = list(dict.fromkeys(table["regions"]))
     effects = list(dict.fromkeys(table["effects"]))
     if ax is None:

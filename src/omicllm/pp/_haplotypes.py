@@ -123,7 +123,10 @@ def haplotypes(
             raise checks.missing(
                 column, "geno.var", source.var, hint="Read genotypes with ol.io.read_vcf."
             )
-    frame = arithmetic.from_columns(windows.var, window_key) if of_genes else windows
+    if of_genes:
+        frame = arithmetic.from_columns(windows.var, window_key)
+    else:
+        frame = arithmetic.without_absent(windows)
     places = arithmetic.as_windows(frame)
     genome = genome if isinstance(genome, Genome) else Genome(genome)
     for window in places:

@@ -146,9 +146,10 @@ def classify_omics(
     ``adata.obsm["X_omiclm"]`` : float32
         State of the network after the text.
     ``adata.uns["omiclm"]``
-        ``report`` (text; its first line says whether the model beats the baselines), ``scores``,
-        ``confusion``, ``calibration`` (see :func:`omicllm.get.classify_omics_df`), ``classes``,
-        ``genes``, ``history``, ``model_dir``.
+        ``report`` (text; its first line says whether the model beats the baselines), ``classes``,
+        ``genes``, ``history``, ``model_dir``; the tables ``scores`` (a row per classifier),
+        ``confusion`` (true classes in rows, predicted ones in columns; a slash in a name of these
+        becomes ``|``) and ``calibration`` (a row per bin of confidence).
 
     Raises
     ------
@@ -336,7 +337,7 @@ class _Task:
 
     def reported(self, scored: dict[str, Any], how: str) -> dict[str, Any]:
         """The tables with a report in words, which is logged."""
-        lacking = report.classes_not_held_out(scored["confusion"], self.names)
+        lacking = report.classes_not_held_out(scored["confusion"].to_numpy(), self.names)
         words = report.text(scored["scores"], how) + lacking
         logger.log(logging.WARNING if lacking else logging.INFO, "%s", words)
         return scored | {"report": words}

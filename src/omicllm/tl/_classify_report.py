@@ -73,10 +73,13 @@ def score(parts: list[Judged], names: list[str]) -> dict[str, Any]:
         if name == "omiclm":
             kept = ("lower", "confidence", "accuracy", "count")
             tables.append(pd.DataFrame({k: np.asarray(told[k]) for k in kept}))
-            confusion = np.zeros((len(names), len(names)), dtype=np.int64)
-            np.add.at(confusion, (codes, guess), 1)
-    return {"scores": pd.DataFrame(rows), "calibration": tables[0], "confusion": confusion,
-            "labels": list(names)}  # fmt: skip
+            counts = np.zeros((len(names), len(names)), dtype=np.int64)
+            np.add.at(counts, (codes, guess), 1)
+    columns = [str(name).replace("/", "|") for name in names]  # a slash would split an h5ad key
+    confusion = pd.DataFrame(
+        counts, index=pd.Index([str(n) for n in names], name="true class"), columns=columns
+    )
+    return {"scores": pd.DataFrame(rows), "calibration": tables[0], "confusion": confusion}
 
 
 def text(scores: pd.DataFrame, how: str) -> str:

@@ -72,7 +72,7 @@ def evaluate_personal(
 
     See Also
     --------
-    omicllm.get.evaluate_personal_df, omicllm.pl.personal_accuracy
+    omicllm.get.table, omicllm.pl.personal_accuracy
     """
     import pandas as pd
 

@@ -65,8 +65,11 @@ def explain_omics(
     ``adata.var["explain_omics_score"]`` : float32
         Root mean square, over rows and classes, of the change of the centred class logits; 0 for
         genes that are not in the text.
+    ``adata.uns["explain_omics"]["table"]`` : DataFrame
+        ``gene``, ``modality``, ``class`` and ``attribution``, strongest first: positive where the
+        gene speaks for the class.
     ``adata.uns["explain_omics"]``
-        ``table``, see :func:`omicllm.get.explain_omics_df`, and ``n_explained``.
+        ``n_explained``.
 
     Raises
     ------

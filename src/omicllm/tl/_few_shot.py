@@ -12,6 +12,7 @@ from omicllm._core import checks, docs, inputs, results
 from omicllm._core import rng as rngs
 from omicllm._core.log import logger, progress
 from omicllm.pp._sequences import sequences_of
+from omicllm.stats.draws import mean_interval
 from omicllm.stats.scores import classification_scores
 from omicllm.tl._few_shot_models import compared, makes
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Shots of the published protocol.
 SHOTS = (10, 50, 100, 500, 1000)
+#: Scores of a draw, and the lowest value of each; the highest is 1.
+SCORES = {"accuracy": 0.0, "auc": 0.0, "f1_macro": 0.0, "mcc": -1.0}
 
 
 @docs.fill()
@@ -33,6 +36,7 @@ def few_shot(
     n_draws: int = 10,
     models: Mapping[str, Any] | Sequence[Any] | None = ("kernels",),
     combine: bool = True,
+    coverage: float = 0.95,
     sequence_key: str = "sequence",
     labels_key: str = "label",
     split_key: str = "split",
@@ -77,6 +81,8 @@ def few_shot(
     combine
         Compare each language model a second time, as ``<name>+kernels``: its embeddings (before
         fine-tuning) as one more view of ``"kernels"``.
+    coverage
+        Coverage of the intervals in ``summary``.
     sequence_key, labels_key
         Columns of `obs` with sequences and classes; rows without a label are left out.
     split_key
@@ -98,6 +104,13 @@ def few_shot(
         One row per model, shots and draw: ``model``, ``shots``, ``draw``, ``accuracy``, ``auc``
         (mean over pairs of classes where there are more than two), ``f1_macro``, ``mcc``,
         ``baseline`` (bool), ``n_test`` (sequences scored).
+    ``adata.uns["few_shot"]["summary"]`` : DataFrame
+        One row per model and number of shots: ``model``, ``shots``, ``baseline``, ``n_draws``, and
+        of each score its mean, ``_sd``, ``_low`` and ``_high`` (Student's t over draws, ending at
+        the ends of the scale of the score; NaN where draws cannot tell: a single one, or all
+        alike, as when every sequence of a class is drawn); ``gain``, ``gain_low``,
+        ``gain_high``: accuracy less that of the baseline with the better mean at as many shots,
+        paired by draw.
     ``adata.uns["few_shot"]``
         Parameters; ``classes``, ``n_test``, ``n_pool`` (training sequences of each class),
         ``duplicates`` (training sequences that are in the test set too). A warning counts them,
@@ -118,7 +131,7 @@ def few_shot(
     Notes
     -----
     Where N is close to the size of a class, draws share most of their sequences, and their spread
-    understates the error. Tables with means and intervals: :func:`omicllm.get.few_shot_df`; plot:
+    understates the error. Read the tables with :func:`omicllm.get.table`, draw them with
     :func:`omicllm.pl.few_shot`.
 
     The order of observations matters: which of them are shown is drawn in it, so that the same
@@ -126,6 +139,7 @@ def few_shot(
     """
     source = inputs.resolve(adata, mod)
     checks.whole_number("n_draws", n_draws)
+    checks.share("coverage", coverage)
     generator = rngs.generator(rng)
     makers = compared(models, combine=combine)
     sequences = np.array(sequences_of(source, sequence_key), dtype=object)
@@ -181,16 +195,38 @@ def few_shot(
         {},
         {
             "shots": wanted, "n_draws": n_draws, "models": list(makers), "combine": combine,
+            "coverage": coverage,
             "sequence_key": sequence_key, "labels_key": labels_key, "split_key": split_key,
             "test": test, "rng": rngs.recorded(rng),
         },
         {
-            "table": table, "classes": [str(c) for c in classes], "n_test": len(held_out),
+            "table": table, "summary": _summary(table, coverage),
+            "classes": [str(c) for c in classes], "n_test": len(held_out),
             "n_pool": sizes, "duplicates": len(twice),
         },
         key_added,
     )  # fmt: skip
     return results.write(adata, result, mod=mod, copy=copy)
+
+
+def _summary(table: pd.DataFrame, coverage: float) -> pd.DataFrame:
+    """Means and intervals over draws, by model and number of shots."""
+    rows = []
+    for shots, block in table.groupby("shots", sort=True):
+        wide = block.pivot(index="draw", columns="model", values="accuracy")
+        best_baseline = block[block["baseline"]].groupby("model")["accuracy"].mean().idxmax()
+        for model, of_model in block.groupby("model", sort=False):
+            row = {"model": model, "shots": shots, "baseline": bool(of_model["baseline"].iloc[0])}
+            row["n_draws"] = len(of_model)
+            for score, lowest in SCORES.items():
+                found = mean_interval(of_model[score].to_numpy(), coverage, lowest=lowest)
+                row[score] = found.mean
+                row |= {f"{score}_{part}": getattr(found, part) for part in ("sd", "low", "high")}
+            gain = mean_interval(
+                (wide[model] - wide[best_baseline]).to_numpy(), coverage, lowest=-1
+            )
+            rows.append(row | {"gain": gain.mean, "gain_low": gain.low, "gain_high": gain.high})
+    return pd.DataFrame(rows, index=[str(i) for i in range(len(rows))])
 
 
 def _labels(source: AnnData, key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -119,8 +119,8 @@ def gene_functions(
 
     Notes
     -----
-    Read the tables with :func:`omicllm.get.gene_functions_df`. Neighbour voting after Ballouz et
-    al. 2017 (EGAD), with a self-tuning kernel in place of ranks.
+    Read the tables with :func:`omicllm.get.table`. Neighbour voting after Ballouz et al. 2017
+    (EGAD), with a self-tuning kernel in place of ranks.
     """
     source, order = inputs.by_name(inputs.resolve(adata, mod))
     name, column = f"X_{key}", groupby or f"{key}_cluster"

@@ -117,7 +117,7 @@ def gene_interactions(
 
     Notes
     -----
-    Read the table with :func:`omicllm.get.gene_interactions_df`. Bootstraps project the drawn
+    Read the table with :func:`omicllm.get.table`. Bootstraps project the drawn
     blocks onto trusted axes of the whole section. ``i2`` and its p value are Cochran's, with the
     bootstrap errors of the sections; the p value of ``change`` takes the larger of these errors
     and the spread between the sections of a condition. With one section per condition it does not

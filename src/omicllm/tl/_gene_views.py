@@ -17,6 +17,7 @@ from omicllm.tl._gene_neighbors import gene_graph
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from anndata import AnnData
     from mudata import MuData
 
@@ -103,8 +104,20 @@ def gene_views(
         against all genes of the permutations; and false discovery rate (Benjamini-Hochberg).
     ``adata.uns["joint"]``
         ``views``, ``n_genes`` of each, ``n_shared``; ``agreement`` of the views on each common
-        axis, held out, and ``strength``, as fitted; tables ``prediction``, ``canonical``,
-        ``neighbors``, ``alike``: see :func:`omicllm.get.gene_views_df`.
+        axis, held out, and ``strength``, as fitted.
+    ``adata.uns["joint"]["prediction"]`` : DataFrame
+        How much of view ``target`` view ``source`` predicts on held-out genes: ``r2``,
+        ``correlation``, ``r2_null`` (mean over permutations), ``pval``, ``qval``.
+    ``adata.uns["joint"]["canonical"]`` : DataFrame
+        Held-out correlation of each canonical axis of two views, its null mean and p value.
+    ``adata.uns["joint"]["neighbors"]`` : DataFrame
+        Share of a gene's neighbours that two views agree on, mean over genes; ``expected`` under
+        permutation, ``pval``, ``qval``.
+    ``adata.uns["joint"]["genes"]`` : DataFrame
+        Of each shared gene (index) its ``agreement``, ``pval``, ``qval`` and the neighbours in
+        ``common``, surest gene first.
+    ``adata.uns["joint"]["alike"]`` : DataFrame
+        Genes and those neighbours that two views or more agree on.
 
     Raises
     ------
@@ -129,7 +142,7 @@ def gene_views(
     Examples
     --------
     >>> ol.tl.gene_views(adata, views=["X_sigel", "X_kmers"])  # doctest: +SKIP
-    >>> ol.get.gene_views_df(adata)  # doctest: +SKIP
+    >>> ol.get.table(adata, "joint", table="genes")  # doctest: +SKIP
     """
     source, order = inputs.by_name(inputs.resolve(adata, mod))
     options = _options(
@@ -169,6 +182,13 @@ def gene_views(
     some = np.asarray(found.joint.any(axis=1))
     distances, connectivities = gene_graph(found.joint, some, n_neighbors)
     labels = [n.removeprefix("X_") for n in names]
+    genes = [str(g) for g in source.var_names]
+    alike = _frame(found.alike, genes, ("gene", "neighbor"))
+    per_gene = {
+        "agreement": found.share.astype(np.float32),
+        "pval": found.pval.astype(np.float32),
+        "qval": benjamini_hochberg(found.pval).astype(np.float32),
+    }
     result = results.Result(
         "tl.gene_views",
         order.restore({
@@ -177,9 +197,7 @@ def gene_views(
             "varp:{root}_distances": distances,
             "varp:{root}_connectivities": connectivities,
             "var:{root}_n_views": has.sum(axis=0),
-            "var:{root}_agreement": found.share.astype(np.float32),
-            "var:{root}_pval": found.pval.astype(np.float32),
-            "var:{root}_qval": benjamini_hochberg(found.pval).astype(np.float32),
+            **{f"var:{{root}}_{column}": values for column, values in per_gene.items()},
         }),
         {
             "views": names, "method": method, "n_axes": n_axes, "n_components": n_components,
@@ -193,7 +211,8 @@ def gene_views(
             "prediction": _frame(found.prediction, labels, ("source", "target"), q=True),
             "canonical": _frame(found.canonical, labels, ("first", "second")),
             "neighbors": _frame(found.neighbors, labels, ("first", "second"), q=True),
-            "alike": _frame(found.alike, [str(g) for g in source.var_names], ("gene", "neighbor")),
+            "genes": _gene_table(per_gene, genes, alike),
+            "alike": alike,
         },
         key_added,
     )  # fmt: skip
@@ -287,3 +306,16 @@ def _frame(columns: dict, names: list[str], named: tuple[str, ...], *, q: bool =
     # A file wants index labels to be text.
     frame.index = frame.index.astype(str)
     return frame
+
+
+def _gene_table(
+    columns: dict[str, np.ndarray], genes: list[str], alike: pd.DataFrame
+) -> pd.DataFrame:
+    """Shared genes and the neighbours that views agree on, surest first."""
+    import pandas as pd
+
+    frame = pd.DataFrame(columns, index=pd.Index(genes, name="gene"))
+    common = alike.groupby("gene")["neighbor"].agg(", ".join)
+    frame["common"] = common.reindex(frame.index).fillna("").astype(object)
+    frame = frame[frame["agreement"].notna()]
+    return frame.iloc[np.lexsort((-frame["agreement"].to_numpy(), frame["pval"].to_numpy()))]

@@ -133,7 +133,7 @@ def histology_baselines(
     of its own, correlations and ``rvd`` are taken within regions (the mean of each region is taken
     away from predictions and measurements): a region's training rows are high where the region is
     low, so that knowing nothing would score below 0. Read the tables with
-    :func:`omicllm.get.histology_baselines_df`. The ridge solves
+    :func:`omicllm.get.table`. The ridge solves
     min ||Y - XB||^2 + alpha ||B||^2 for penalties from 0.1 to 100,000 by one singular value
     decomposition, and its predictions are shrunk by the slope that fits held-out rows best.
     """

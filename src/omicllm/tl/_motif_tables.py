@@ -11,7 +11,7 @@ from omicllm.genome import motifs as search
 
 COLUMNS = (
     "motif", "consensus", "width", "positives", "negatives", "share_positive", "share_negative",
-    "pval", "qval", "sites", "match", "match_pval",
+    "p", "q", "sites", "match", "match_pval",
 )  # fmt: skip
 
 
@@ -22,8 +22,8 @@ def _row(name: str, matrix: np.ndarray, hit: np.ndarray, label: np.ndarray) -> d
     return {
         "motif": name, "consensus": search.consensus(matrix), "width": len(matrix),
         "positives": n, "negatives": m, "share_positive": a / max(n, 1),
-        "share_negative": b / max(m, 1), "pval": search.enrichment(a, n, b, m),
-        "qval": np.nan, "match": "", "match_pval": np.nan,
+        "share_negative": b / max(m, 1), "p": search.enrichment(a, n, b, m),
+        "q": np.nan, "match": "", "match_pval": np.nan,
     }  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def tested_table(
         a, b = motif.found[2:]
         row["share_positive"] = a / max(row["positives"], 1)
         row["share_negative"] = b / max(row["negatives"], 1)
-        row["pval"], row["sites"] = motif.pval, int((hit & label).sum())
+        row["p"], row["sites"] = motif.pval, int((hit & label).sum())
         rows.append(row)
         chosen = np.flatnonzero(hit & label)
         sites.append(

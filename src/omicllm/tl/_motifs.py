@@ -111,7 +111,7 @@ def motifs(
     ``adata.uns["motifs"]["table"]`` : DataFrame
         One row per motif: ``motif`` (name), ``consensus`` (IUPAC), ``width``; ``positives``,
         ``negatives``: sequences tested (the held-out half), ``share_positive`` and
-        ``share_negative`` of them with a site; ``pval`` (one-sided Fisher test of these), ``qval``
+        ``share_negative`` of them with a site; ``p`` (one-sided Fisher test of these), ``q``
         (Benjamini-Hochberg over the motifs); ``sites``: sequences of the positive class with a
         site, of both halves; ``match`` and ``match_pval`` with `database` (Tomtom, times the
         number of motifs in it).
@@ -143,7 +143,7 @@ def motifs(
     overlap without being identical may still fall on both sides and make p values too small:
     remove them first. The same happens when a model was trained on held-out sequences. Classes
     that differ in composition or length differ in words too: such "motifs" are real differences,
-    but not binding sites. Read the results with :func:`omicllm.get.motifs_df`, draw them with
+    but not binding sites. Read the results with :func:`omicllm.get.table`, draw them with
     :func:`omicllm.pl.motif_logo`.
     """
     source, _ = inputs.by_name(inputs.resolve(adata, mod), var=False)
@@ -183,7 +183,7 @@ def motifs(
         table, sites = tables.scanned_table(
             known, codes, label, names, scan_pval, both_strands=both_strands
         )
-        order = np.argsort(table["pval"].to_numpy(), kind="stable")
+        order = np.argsort(table["p"].to_numpy(), kind="stable")
         table, matrices = table.iloc[order], [matrices[i] for i in order]
     else:
         held = _held_out(source, held_out, rows, label)
@@ -211,7 +211,7 @@ def motifs(
             tables.add_matches(table, matrices, known, both_strands=both_strands)
     if not len(table):
         logger.warning("no word is enriched in the sequences: no motif was found")
-    table["qval"] = benjamini_hochberg(table["pval"].to_numpy(dtype=np.float64))
+    table["q"] = benjamini_hochberg(table["p"].to_numpy(dtype=np.float64))
     result = results.Result(
         "tl.motifs",
         {},
