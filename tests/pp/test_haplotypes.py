@@ -67,6 +67,13 @@ def test_subset_dense_and_file(files, tmp_path):
         np.testing.assert_array_equal(again.tokens[again.index], wanted.tokens[wanted.index])
 
 
+def test_genes_without_a_window_are_left_out_of_a_table(files):
+    genome, geno = files
+    more = pd.concat([windows(("none", "", -1, -1, "+")), ALL])
+    found = ol.pp.haplotypes(geno, genome=genome, windows=more)
+    assert found.names == list(ALL.index)
+
+
 def test_mudata_and_windows_of_genes(files):
     import anndata as ad
     import mudata as md

@@ -66,5 +66,5 @@ def test_gain_names_and_weights():
         ol.tl.variant_drivers(mdata, effects_key="nothing")
     with pytest.raises(KeyError, match="not in adata.layers"):
         ol.tl.variant_drivers(mdata, prediction="nothing")
-    with pytest.raises(KeyError, match="mod='geno'"):
-        ol.get.table(mdata, "nothing", mod="rna")
+    with pytest.raises(KeyError, match="of `geno`"):
+        ol.get.table(mdata, "variant_drivers", "table", mod="rna")

@@ -207,6 +207,12 @@ def _verbs(key: str) -> list[str]:
     return [verb for verb, row in KEYS.items() if key in (row.root, uns_name(verb))]
 
 
+def _writes_to(key: str, home: str) -> bool:
+    """Whether the tables of a root lie in one of the two modalities of personal genomes."""
+    tables = [w for verb in _verbs(key) for w in KEYS[verb].arrays.values() if "DataFrame" in w]
+    return any(what.startswith(f"of `{home}`") for what in tables)
+
+
 def _how_to_make(key: str, wanted: str) -> str:
     """Which verb of this root writes a table, and what it holds."""
     for verb in _verbs(key):
@@ -241,7 +247,9 @@ def _hint(key: str, there: Sequence[str], elsewhere: Sequence[str]) -> str:
         return f"It is in another modality: mod={checks.listed(elsewhere)}."
     makers = [f"ol.{verb}" for verb in _verbs(key)]
     if makers:
-        return f"Make it with {' or '.join(makers)}."
+        hint = f"Make it with {' or '.join(makers)}."
+        homes = [home for home in ("rna", "geno") if _writes_to(key, home)]
+        return hint + "".join(f" It is in what was given with {h}=: mod={h!r}." for h in homes)
     namesakes = [verb for verb in KEYS if verb.split(".")[1] == key]
     if namesakes:
         return f"ol.{namesakes[0]} writes under {KEYS[namesakes[0]].root!r}."
