@@ -183,7 +183,7 @@ def test_errors(tiny, embedded):
         with pytest.raises(error, match=message):
             ol.tl.gene_functions(embedded, **{"gene_sets": SETS, "n_neighbors": 5, **change})
         same_object(embedded, untouched)
-    with pytest.raises(KeyError, match=r"ol.tl.gene_functions\(adata, gene_sets"):
+    with pytest.raises(KeyError, match=r"ol.tl.gene_functions"):
         ol.get.table(embedded, "gene_functions")
 
 

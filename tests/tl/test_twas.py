@@ -281,9 +281,9 @@ def test_several_windows(tmp_path):
         ol.tl.twas(make(), window=[100, -1])
     with pytest.raises(ValueError, match="no length"):
         ol.tl.twas(make(), window=[])
-    with pytest.raises(KeyError, match="'windows' is not in adata.uns.*window="):
+    with pytest.raises(KeyError, match="'windows' is not in the tables of 'twas'.*of window"):
         ol.get.table(ol.tl.twas(make(), window=1000, copy=True), "twas", table="windows", mod="rna")
-    with pytest.raises(KeyError, match="mod='rna'"):
+    with pytest.raises(KeyError, match="'nothing' is not in mdata..rna...uns"):
         ol.get.table(mdata, "nothing", mod="rna")
 
 
