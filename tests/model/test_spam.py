@@ -188,6 +188,21 @@ def test_save_and_load(model, new, tmp_path):
         again.predict()
 
 
+def test_folders_without_the_depth_range_are_of_an_older_schema(model, tmp_path):
+    from omicllm.model import _saved
+
+    model.save(tmp_path / "m")
+    description, arrays = _saved.read(tmp_path / "m")
+    assert description["schema_version"] == 2
+    numbers = arrays["array.regression.numbers"]
+    assert len(numbers) == 4
+    older = {**arrays, "array.regression.numbers": numbers[:2]}
+    _saved.write(tmp_path / "m", older, {**description, "schema_version": 1})
+    message = r"was written with schema 1 .* reads schema 2\. Train it again"
+    with pytest.raises(ValueError, match=message):
+        ol.model.SPAM.load(tmp_path / "m")
+
+
 def test_genes_go_by_name_and_others_are_refused(model, new, tmp_path):
     model.save(tmp_path / "m")
     other = made_sections("abcd")[:, ::-1].copy()

@@ -29,7 +29,12 @@ quiet_import("scvi")
 import torch  # noqa: E402
 from scvi.model.base import BaseModelClass  # noqa: E402
 
-from omicllm.model._compat import QuietRunner, forget, torch_device  # noqa: E402
+from omicllm.model._compat import (  # noqa: E402
+    QuietRunner,
+    forget,
+    torch_device,
+    unpaired_manager,
+)
 from omicllm.model._saved import (  # noqa: E402
     DESCRIPTION,
     check_fit,
@@ -314,8 +319,6 @@ def register_profiles(
 
     Rows may be missing from modalities.
     """
-    from scvi.data import AnnDataManager
-    from scvi.data._manager import AnnDataManagerValidationCheck
     from scvi.data.fields import LayerField, MuDataLayerField
 
     plain = {"is_count_data": False, "correct_data_format": False}
@@ -326,13 +329,7 @@ def register_profiles(
         ]
     else:
         fields = [LayerField("X", layers, **plain)]
-    manager = AnnDataManager(
-        fields=fields,
-        setup_method_args=arguments,
-        validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
-    )
-    manager.register_fields(data, **kwargs)
-    cls.register_manager(manager)
+    cls.register_manager(unpaired_manager(fields, arguments, data, **kwargs))
 
 
 def check_same_genes(trained: list[str], given: Any) -> None:

@@ -16,6 +16,7 @@ from scvi.train import TrainRunner  # noqa: E402
 if TYPE_CHECKING:
     import torch
     from anndata import AnnData
+    from scvi.data import AnnDataManager
     from scvi.model.base import BaseModelClass
 
 
@@ -34,6 +35,22 @@ def setup_arguments(model_cls: type[BaseModelClass], **given: Any) -> dict[str, 
     """Record what `setup_anndata` was called with, as scvi's registry keeps it."""
     arguments: dict[str, Any] = model_cls._get_setup_method_args(cls=model_cls, **given)
     return arguments
+
+
+def unpaired_manager(
+    fields: list[Any], arguments: dict[str, Any], data: Any, **kwargs: Any
+) -> AnnDataManager:
+    """Register fields of data whose modalities may lack some rows."""
+    from scvi.data import AnnDataManager
+    from scvi.data._manager import AnnDataManagerValidationCheck
+
+    manager = AnnDataManager(
+        fields=fields,
+        setup_method_args=arguments,
+        validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
+    )
+    manager.register_fields(data, **kwargs)
+    return manager
 
 
 def torch_device(accelerator: str, device: int | str) -> torch.device:

@@ -19,6 +19,7 @@ from omicllm._core.class_labels import (
     trainable,
 )
 from omicllm.model._base import OmicModel, register_profiles
+from omicllm.model._compat import setup_arguments, torch_device
 from omicllm.model._omic_lm_text import CONTEXT, SCALES, OmicText, by_modality
 from omicllm.model._saved import DESCRIPTION, check_fit, curve, description_of, mark_of, restoring
 from omicllm.model._ult_sources import sources
@@ -233,7 +234,7 @@ class OmicLM(OmicModel):
         kwargs
             Passed to scvi's registry.
         """
-        arguments = cls._get_setup_method_args(labels_key=labels_key, layer=layer, cls=cls)
+        arguments = setup_arguments(cls, labels_key=labels_key, layer=layer)
         class_codes(label_column(adata, labels_key), labels_key)
         sources(adata, layer=layer)
         register_profiles(cls, adata, layer, arguments, **kwargs)
@@ -267,9 +268,7 @@ class OmicLM(OmicModel):
         layers = by_modality(layer, chosen)
         class_codes(label_column(mdata, labels_key), labels_key)
         sources(mdata, layer=layers, modalities=chosen)
-        arguments = cls._get_setup_method_args(
-            labels_key=labels_key, modalities=chosen, layer=layers, cls=cls
-        )
+        arguments = setup_arguments(cls, labels_key=labels_key, modalities=chosen, layer=layers)
         register_profiles(cls, mdata, layers, arguments, **kwargs)
 
     @classmethod
@@ -703,8 +702,6 @@ class OmicLM(OmicModel):
             When the model is of another class or schema, its backbone of another model (saving was
             cut short), a file is damaged, or `adata` lacks genes.
         """
-        from scvi.model._utils import parse_device_args
-
         folder = Path(dir_path)
         description, arrays = cls._read(folder)
         kept_arrays = {k[6:]: v for k, v in arrays.items() if k.startswith("array.")}
@@ -720,12 +717,7 @@ class OmicLM(OmicModel):
             else:
                 cls.setup_anndata(adata, **setup)
         model = cls(adata, **description["init_params"], description=description)
-        _, _, target = parse_device_args(
-            accelerator=accelerator,
-            devices=device,
-            return_device="torch",
-            validate_single_device=True,
-        )
+        target = torch_device(accelerator, device)
         if text is not None:
             model._restore(
                 text,

@@ -9,6 +9,7 @@ import numpy as np
 
 from omicllm.codec.lookup_table import LookupTable
 from omicllm.model._base import OmicModel, register_profiles
+from omicllm.model._compat import setup_arguments
 from omicllm.model._saved import restoring
 from omicllm.model._ult_codec import ProfileCodec
 from omicllm.model._ult_sources import sources
@@ -142,7 +143,7 @@ class ULT(OmicModel):
         kwargs
             Passed to scvi's registry.
         """
-        arguments = cls._get_setup_method_args(layer=layer, cls=cls)
+        arguments = setup_arguments(cls, layer=layer)
         sources(adata, layer=layer)
         register_profiles(cls, adata, layer, arguments, **kwargs)
 
@@ -172,7 +173,7 @@ class ULT(OmicModel):
         by_name = {} if layer is None or isinstance(layer, str) else layer
         own = {m: by_name.get(m) if by_name else layer for m in chosen}
         sources(mdata, layer=own, modalities=chosen)
-        arguments = cls._get_setup_method_args(modalities=chosen, layer=own, cls=cls)
+        arguments = setup_arguments(cls, modalities=chosen, layer=own)
         register_profiles(cls, mdata, own, arguments, **kwargs)
 
     def _sources(self, adata: Any) -> Any:
@@ -198,7 +199,9 @@ class ULT(OmicModel):
             raise ValueError(msg)
         return self._adata if adata is None else adata
 
-    def _codec(self) -> ProfileCodec:
+    @property
+    def codec(self) -> ProfileCodec:
+        """The fitted tables and the genes they encode, of one object or several modalities."""
         if self.codec_ is None:
             msg = "The model is not trained yet: call model.train()."
             raise RuntimeError(msg)
@@ -207,7 +210,7 @@ class ULT(OmicModel):
     @property
     def table(self) -> LookupTable | dict[str, LookupTable]:
         """The fitted :class:`omicllm.codec.LookupTable`; one per modality without `joint`."""
-        codec = self._codec()
+        codec = self.codec
         single = codec.joint or len(codec.tables) == 1
         return next(iter(codec.tables.values())) if single else dict(codec.tables)
 
@@ -249,7 +252,7 @@ class ULT(OmicModel):
         ------
         List of str, in the order of the observations.
         """
-        codec = self._codec()
+        codec = self.codec
         yield from codec.encode_blocks(self._sources(self._data(adata)), reindex=reindex)
 
     def decode(
@@ -275,7 +278,7 @@ class ULT(OmicModel):
             A string of another length, or with characters that are not in the table.
         """
         strings = [strings] if isinstance(strings, str) else list(strings)
-        out = self._codec().decode(strings, dtype)
+        out = self.codec.decode(strings, dtype)
         return out[""] if set(out) == {""} else out
 
     # -- saving -----------------------------------------------------------------------------

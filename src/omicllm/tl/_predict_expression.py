@@ -114,8 +114,8 @@ def predict_expression(
         source, use_rep=setup["use_rep"], layer=layer or _there(source, setup["layer"]),
         spatial_key=setup["spatial_key"],
     )  # fmt: skip
-    if setup["use_rep"] != found._setup["use_rep"] and setup["use_rep"] in lent.obsm:
-        lent.obsm[found._setup["use_rep"]] = lent.obsm[setup["use_rep"]]
+    if setup["use_rep"] != found.setup_args["use_rep"] and setup["use_rep"] in lent.obsm:
+        lent.obsm[found.setup_args["use_rep"]] = lent.obsm[setup["use_rep"]]
     reliability = found.get_reliability()
     if min_reliability is not None:
         kept = reliability.index[reliability >= min_reliability]
@@ -124,7 +124,7 @@ def predict_expression(
             best = reliability.max()
             msg = f"No gene has a reliability of {min_reliability} (largest: {best:.2f})."
             raise ValueError(msg)
-    own_layer = found.registry_["setup_args"]["layer"]
+    own_layer = found.setup_args["layer"]
     if own_layer is not None and lent.X is not None:
         lent.layers[own_layer] = lent.X
     wanted = {str(g) for g in (found.genes_ if genes is None else genes)}

@@ -173,7 +173,7 @@ def spam(
         predicted = model.predict(lent).to_numpy()
         latent = model.get_latent_representation(lent)
         groups = model.regression_.groups_  # type: ignore[union-attr]
-        model.registry_["setup_args"].update(section_key=section_key, patient_key=patient_key)
+        model.set_group_keys(section_key=section_key, patient_key=patient_key)
         saved = results.saved(model, save)
     place = pd.Index(source.var_names.astype(str)).get_indexer(pd.Index(model.genes_.astype(str)))
     truth = measured[:, place].toarray()

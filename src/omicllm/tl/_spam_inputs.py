@@ -73,12 +73,7 @@ def trained(model: SPAM | str | Any, adata: AnnData, root: str) -> tuple[SPAM, s
 
 def read_keys(model: SPAM, use_rep: str | None) -> dict[str, Any]:
     """Set-up of a trained model, with the features of the object at hand."""
-    setup = dict(model.registry_["setup_args"])
-    if use_rep is not None:
-        setup["use_rep"] = use_rep
-    elif setup.get("rna"):
-        setup["use_rep"] = "X_image"
-    return setup
+    return model.setup_args if use_rep is None else {**model.setup_args, "use_rep": use_rep}
 
 
 def into_columns(values: np.ndarray, genes: Any, names: Any, n_obs: int, rows: Any) -> np.ndarray:

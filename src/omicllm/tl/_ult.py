@@ -221,7 +221,7 @@ def _profiles(
 
         call["model_dir"] = str(model)
         model = ULT.load(model)
-    codec = None if model is None else model._codec()
+    codec = None if model is None else model.codec
     if codec is not None and modalities is None and hasattr(data, "mod"):
         modalities = list(codec.tables)
     read = sources(data, layer=call["layer"], modalities=modalities)
