@@ -187,7 +187,12 @@ def plain_slots(_app: Sphinx, _what: str, _name: str, _obj: object, _opt: object
 
 
 def without_routing(
-    _app: Sphinx, _what: str, name: str, _obj: object, _skip: bool, _opt: object  # noqa: FBT001
+    _app: Sphinx,
+    _what: str,
+    name: str,
+    _obj: object,
+    _skip: bool,
+    _opt: object,  # noqa: FBT001
 ) -> bool | None:
     """Leave out the methods on metadata that scikit-learn adds to every estimator."""
     return True if re.fullmatch(r"set_\w+_request", name) else None
