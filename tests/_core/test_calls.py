@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from helpers import round_trip, same_object
 
+import omicllm as ol
 from omicllm._core import calls, files
 
 FIRST = ("adata", "mdata", "geno")
@@ -208,3 +209,28 @@ def test_a_signature_stays_what_it_was():
     assert list(parameters)[0] == "adata" and parameters["rng"].default == 0
     assert ol.tl.sigel.__name__ == "sigel" and ol.tl.sigel.__module__ == "omicllm.tl._sigel"
     assert "def sigel(" in inspect.getsource(ol.tl.sigel)
+
+
+@pytest.mark.parametrize("verb,name,arguments", [
+    ("pp.spatial_grid", "spatial", {}), ("pp.split", "slide", {"groupby": "slide"}),
+    ("pp.standardize", "z", {"layer": "z", "fit_on": None}),
+    ("tl.ult", "slide", {"method": "text", "text_key": "slide"}),
+])  # fmt: skip
+def test_results_do_not_replace_what_they_are_made_from(tiny, verb, name, arguments):
+    tiny.obs["slide"] = ["a", "b", "c"] * (tiny.n_obs // 3)
+    tiny.layers["z"] = tiny.X.copy()
+    before = tiny.copy()
+    namespace, function = verb.split(".")
+    with pytest.raises(ValueError, match=rf"key_added='{name}' would overwrite"):
+        getattr(getattr(ol, namespace), function)(tiny, key_added=name, **arguments)
+    same_object(tiny, before)
+    getattr(getattr(ol, namespace), function)(tiny, key_added="other", **arguments)
+
+
+def test_layers_of_several_modalities_are_no_one_name(tiny):
+    import mudata as md
+
+    tiny.layers["z"] = tiny.X.copy()
+    mdata = md.MuData({"rna": tiny})
+    ol.tl.ult(mdata, layer={"rna": "z"}, key_added="z")
+    assert "z" in mdata.obs

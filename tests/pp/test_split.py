@@ -188,3 +188,10 @@ def test_shares_are_numbers(tiny, size):
 def test_every_fold_has_a_row(tiny):
     with pytest.raises(ValueError, match=f"there are {tiny.n_obs}"):
         ol.pp.split(tiny, n_folds=tiny.n_obs + 1)
+
+
+def test_no_rows(tiny):
+    with pytest.raises(ValueError, match="no observations"):
+        ol.pp.split(tiny[:0].copy())
+    with pytest.raises(ValueError, match="no genes"):
+        ol.tl.spatially_variable_genes(tiny[:, :0].copy(), method="moran")

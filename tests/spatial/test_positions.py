@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import omicllm as ol
 from omicllm.spatial import positions
 
 XY = np.random.default_rng(0).random((60, 2)) * 100
@@ -168,3 +169,15 @@ def test_sections_over_each_other_are_seen(case):
 def test_regions_beside_each_other_are_not(case):
     codes = np.repeat(np.arange(len(APART[case])), [len(p) for p in APART[case]])
     assert positions.overlaid(np.concatenate(APART[case]), codes) is None
+
+
+@pytest.mark.parametrize("verb", ["spatial_grid", "split", "moran"])
+def test_places_beyond_all_measure_are_refused(tiny, verb):
+    tiny.obs = tiny.obs.drop(columns=["array_row", "array_col"])
+    tiny.obsm["spatial"] = tiny.obsm["spatial"] * 1e300
+    with pytest.raises(ValueError, match=r"obsm\['spatial'\] holds values up to"):
+        {
+            "spatial_grid": ol.pp.spatial_grid,
+            "split": lambda a: ol.pp.split(a, method="blocks"),
+            "moran": lambda a: ol.tl.spatially_variable_genes(a, method="moran"),
+        }[verb](tiny)

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+#: Arguments that name what is read, and where it lies.
+_READ = {
+    "spatial_key": "obsm", "use_rep": "obsm", "patches_key": "obsm", "batch_key": "obs",
+    "groupby": "obs", "labels_key": "obs", "condition_key": "obs", "split_key": "obs",
+    "text_key": "obs", "layer": "layers", "use_varm": "varm", "connectivity_key": "obsp",
+}  # fmt: skip
 _OBJECTS = ("adata", "mdata", "geno")
 
 
@@ -34,6 +40,7 @@ def checked(
     first = next(iter(signature.parameters), "")
     optional = {n for n, p in signature.parameters.items() if p.default is None}
     verb = ".".join([*function.__module__.split(".")[1:2], function.__name__])
+    reads = [n for n in _READ if n in signature.parameters]
     embeds = any(slot.endswith(":X_{root}") for slot in KEYS[verb].slots) if verb in KEYS else False
 
     @functools.wraps(function)
@@ -47,7 +54,10 @@ def checked(
         if first in _OBJECTS and not left_out:
             check_object(given[first], mod=given.get("mod"), whole=first == "mdata")
         if given.get("key_added") is not None:
-            given["key_added"] = root_of(given["key_added"], embeds=embeds)
+            root = given["key_added"] = root_of(given["key_added"], embeds=embeds)
+            if verb in KEYS:
+                read = {n: given.get(n, signature.parameters[n].default) for n in reads}
+                _keep_input(verb, read, root)
         if isinstance(given.get("key"), str) and first == "adata" and not left_out:
             given["key"] = _stored_root(given["adata"], given.get("mod"), given["key"])
         if given.get("save") is not None:
@@ -122,6 +132,18 @@ def root_of(key_added: Any, *, embeds: bool = False) -> str:
             msg = f"key_added={shown!r} cannot be stored in h5ad and zarr: {why}. Choose another."
             raise ValueError(msg)
     return root
+
+
+def _keep_input(verb: str, read: dict[str, Any], root: str) -> None:
+    """Raise when results of this name would replace what they are made from."""
+    written = {KEYS[verb].name(slot, root) for slot in KEYS[verb].slots}
+    for argument, name in read.items():
+        if isinstance(name, str) and (_READ[argument], name) in written:
+            msg = (
+                f"key_added={root!r} would overwrite adata.{_READ[argument]}[{name!r}], which is "
+                f"read ({argument}={name!r}). Choose another name."
+            )
+            raise ValueError(msg)
 
 
 def _stored_root(data: Any, mod: str | None, key: str) -> str:

@@ -118,6 +118,9 @@ def split(
     checks.one_of("method", method, methods)
     checks.whole_number("n_blocks", n_blocks)
     _no_synthetic(source)
+    if not source.n_obs:
+        msg = "adata has no observations: there is nothing to split."
+        raise ValueError(msg)
     if method == "auto":
         method = "groups" if groupby else "stratified" if labels_key else "random"
     for name, value in (("groups", groupby), ("stratified", labels_key)):

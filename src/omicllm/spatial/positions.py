@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from omicllm._core import checks
+from omicllm._core import checks, inputs
 from omicllm._core.log import warn
 
 if TYPE_CHECKING:
@@ -109,10 +109,11 @@ def coordinates(
         if text.any():
             row = int(np.flatnonzero(text.reshape(len(text), -1).any(axis=1))[0])
             msg = (
-                f"{where} holds text that is no number ({given[text][0]!r}, row {row}). "
+                f"{where} holds text that is no number ({str(given[text][0])!r}, row {row}). "
                 "Coordinates must be numbers."
             )
             raise ValueError(msg)
+    inputs.refuse_large(read, where)
     if plane or read.ndim != 2:
         return checks.finite_coordinates(read, where=where)
     if not np.isfinite(read).all():

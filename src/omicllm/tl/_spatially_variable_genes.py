@@ -136,6 +136,9 @@ def spatially_variable_genes(
     checks.whole_number("n_null", n_null, at_least=10)
     checks.whole_number("n_jobs", n_jobs)
     names = inputs.gene_names(source)
+    if not len(names):
+        msg = "adata has no genes: there is nothing to score."
+        raise ValueError(msg)
     X = inputs.matrix(source, layer)
     generator = rngs.generator(rng)
     graph = spatial_graph(source, connectivity_key, spatial_key=spatial_key, batch_key=batch_key)
