@@ -191,8 +191,8 @@ def without_routing(
     _what: str,
     name: str,
     _obj: object,
-    _skip: bool,
-    _opt: object,  # noqa: FBT001
+    _skip: bool,  # noqa: FBT001
+    _opt: object,
 ) -> bool | None:
     """Leave out the methods on metadata that scikit-learn adds to every estimator."""
     return True if re.fullmatch(r"set_\w+_request", name) else None
