@@ -52,8 +52,7 @@ def few_shot(
     Each draw takes N sequences of each class at random from the training rows, fits every model to
     the same ones, and scores it on all test rows. Two baselines always take part: logistic
     regression on the composition (words of 1 to 4 bases, wherever they are) and on the position
-    (words of 1 to 3 bases at each position). Sequences are
-    drawn by their place in the object: the same ones in another order give other draws.
+    (words of 1 to 3 bases at each position).
 
     Parameters
     ----------
