@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 # The arrays of the tests are too small to share out; threads only wait for each other.
@@ -24,6 +25,14 @@ def data_dir() -> Path:
     if not (folder / "tissue").exists():
         pytest.skip(f"the larger data sets are not at {folder} (set OMICLLM_DATA)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    """Figures that a test opened are closed after it."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture

@@ -189,7 +189,7 @@ CASES = {
     ),
     "few_shot": (
         "few_shot", lambda g: dna(), lambda g: {"models": [], "shots": 10, "n_draws": 2},
-        {"models": ["kernels"], "shots": 12, "n_draws": 3, "combine": False,
+        {"models": ["kernels"], "shots": 12, "n_draws": 3, "coverage": 0.5, "combine": False,
          "sequence_key": "nowhere", "labels_key": "nowhere", "split_key": "nowhere",
          "test": "nowhere", "rng": 7},
     ),

@@ -229,6 +229,8 @@ class Verb:
     id: str = ""
     #: Takes a whole MuData too, so that it asks for no modality.
     whole_mudata: bool = False
+    #: Draws something with these arguments; `rng=` is refused where it would do nothing.
+    draws: bool = True
 
     def __call__(self, adata, **more):
         namespace, name = self.name.split(".")
@@ -239,7 +241,8 @@ class Verb:
         import inspect
 
         namespace, name = self.name.split(".")
-        return "rng" in inspect.signature(getattr(getattr(ol, namespace), name)).parameters
+        function = getattr(getattr(ol, namespace), name)
+        return self.draws and "rng" in inspect.signature(function).parameters
 
 
 def located():
@@ -352,7 +355,7 @@ VERBS = [
     Verb(
         "tl.pattern_genes", kwargs={"mask": np.arange(120) % 10 > 4, "n_null": 20}, id="mask"
     ),
-    Verb("tl.pattern_genes", embedded, {"like": "Gene1"}, id="like"),
+    Verb("tl.pattern_genes", embedded, {"like": "Gene1"}, id="like", draws=False),
     Verb(
         "tl.pattern_genes", regions,
         {"levels": {"left": 5, "right": 90}, "groupby": "side", "n_null": 20}, id="levels",

@@ -25,8 +25,8 @@ def cohort():
     return adata
 
 
-def table(adata, **kwargs):
-    return ol.get.table(adata, "augment_quality", **kwargs).set_index("sampler")
+def table(adata, key="augment_quality"):
+    return ol.get.table(adata, key).set_index("sampler")
 
 
 def test_every_sampler_of_a_real_cohort(cohort):

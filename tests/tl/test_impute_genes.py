@@ -115,7 +115,8 @@ def test_storage_of_the_reference(pair, tmp_path):
     untouched = reference.copy()
     for name, (one, more) in stored.items():
         got = ol.tl.impute_genes(adata, reference=one, copy=True, **more).obsm[KEY]
-        np.testing.assert_array_equal(got, wanted, err_msg=name)
+        # Cells of other names are taken in another order, hence the rounding.
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5, err_msg=name)
     same_object(reference, untouched)
 
 
