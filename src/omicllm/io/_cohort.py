@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -290,7 +291,7 @@ def _categories(
 
 def _split(frame: pd.DataFrame, val_size: float, seed: int | None) -> pd.Categorical:
     of_part = {p: _which(p) for p in frame["part"].unique()}
-    split = frame["part"].map(of_part).to_numpy(dtype=object)
+    split = frame["part"].map(of_part).to_numpy(dtype=object, copy=True)
     if val_size and "val" not in of_part.values():
         rows = np.flatnonzero(split == "train")
         strata = np.asarray(frame[LABEL].cat.codes)[rows].astype(np.int64)
@@ -366,7 +367,9 @@ def _mudata(
     for name, own in columns.items():
         there = values[own].notna().any(axis=1).to_numpy()
         parts[name] = _adata(values.loc[there, own], frame[there], description)
-    with md.set_options(pull_on_update=False):
+    # From mudata 0.4 on this is what it does, and the option is gone.
+    option = getattr(md, "set_options", None)
+    with nullcontext() if option is None else option(pull_on_update=False):
         mdata = md.MuData(parts)
         for column in frame:
             mdata.obs[column] = frame[column].reindex(mdata.obs_names)

@@ -502,7 +502,7 @@ class GeneMaskLM(OmicModel):
             if np.shape(mask) != (len(labels),):
                 msg = f"mask must hold one value per observation ({len(labels)})."
                 raise ValueError(msg)
-            usable &= np.asarray(mask, dtype=bool)
+            usable = usable & np.asarray(mask, dtype=bool)
         sequences = self._sequences(None, None)
         self.fit(
             [s for s, used in zip(sequences, usable, strict=True) if used],

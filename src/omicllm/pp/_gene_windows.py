@@ -127,7 +127,7 @@ def gene_windows(
             "genome=ol.io.Genome(path, outside='pad') to read N there."
         )
         raise ValueError(msg)
-    absent |= outside
+    absent = absent | outside
     frame.loc[outside, "chrom"] = ""
     frame.loc[absent, ["start", "end"]] = -1
     if absent.any():
@@ -216,7 +216,7 @@ def _outside(
         for chrom in dict.fromkeys(frame["chrom"][~absent]):
             genome.contig(chrom)
         length = frame["chrom"].map(genome.lengths).to_numpy(dtype=np.float64)
-        outside |= frame["end"].to_numpy() > length
+        outside = outside | (frame["end"].to_numpy() > length)
         if genome.outside == "pad":
             outside = (frame["end"].to_numpy() <= 0) | (frame["start"].to_numpy() >= length)
     return outside & ~absent
